@@ -1,0 +1,23 @@
+# qflow: what one needs day to day. `make` alone lists the targets; the work is in tools/.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check soak install run clean
+PG ?=
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+setup: ## install what is missing: PostgreSQL 14-18, libclang, cargo-pgrx (idempotent, cached)
+	@tools/setup.sh
+demo: setup ## the whole thing on real documents, on an embedded PostgreSQL 17; DOCS=dir for your own
+	@tools/demo.sh $(if $(DOCS),"$(DOCS)")
+test: setup ## all tests on PostgreSQL 14-18; PG=17 or PG="14 17" for some, PG_CONFIG=path for your own server
+	@PG_CONFIG="$(PG_CONFIG)" tools/test.sh $(PG)
+check: setup ## format, clippy on 14-18, documentation, the layer rules; PG=17 for one version
+	@tools/check.sh $(PG)
+soak: setup ## all tests, the long ones at full size, on every version
+	@QFLOW_SOAK=1 PG_CONFIG="$(PG_CONFIG)" tools/test.sh $(PG)
+install: setup ## the release build into any PostgreSQL: PG_CONFIG=/path/to/pg_config
+	@tools/install.sh release "$(PG_CONFIG)"
+run: setup ## an embedded server with qflow created, and psql on it; PG=14..18, default 17
+	@PG_CONFIG="$(PG_CONFIG)" tools/run.sh $(or $(PG),17)
+clean: ## remove what was built here; CACHE=1 also the cache with the PostgreSQLs
+	@tools/clean.sh $(CACHE)

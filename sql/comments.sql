@@ -1,0 +1,278 @@
+-- What \df+, \d+ and \dn+ say about qflow: what a thing returns, units and ranges, locks, rights and SQLSTATEs.
+-- Errors that PostgreSQL itself raises (40001, 40P01, 57014, 55P03 by lock_timeout, 25006 ...) can come from every
+-- function and are not repeated.
+
+COMMENT ON SCHEMA qflow IS
+'Durable work queues: a queue is a plain table, consumers fetch its jobs in batches and settle each one.
+Durations are milliseconds in bigint, ids and leases bigint, everything structured jsonb. NULL for an argument with a
+default means "not given". Functions run with the rights of the caller: INSERT on the queue table to produce, SELECT and
+UPDATE to consume, ownership to administer.';
+
+-- Queues
+
+COMMENT ON FUNCTION qflow.create_queue(text, bigint, bigint, bigint, bigint, bigint, text, boolean, text) IS
+'Makes a queue table, with its indexes, checks and trigger, and registers one workflow for it: workflow, or else the
+name of the table. Returns the qualified name of the table, quoted where needed.
+queue: read like a table name; without a schema it is made in the current one. The caller becomes its owner.
+timeout_ms (from 1), retries (from 0), batch_size (from 1): NULL leaves them to the settings qflow.default_*.
+retention_ms, failed_retention_ms: the age from which purge_queue deletes completed and failed jobs; NULL keeps them.
+on_complete: keep, or delete: then ack deletes the job. if_not_exists: an existing queue is returned unchanged.
+Locks: ACCESS EXCLUSIVE on the new table; calls that make queues wait for each other. Needs CREATE on the schema; with if_not_exists and nothing to make, the
+right to consume.
+Errors: 22004 NULL, 22023 bad value, 42501 right missing, 42710 queue or workflow exists, 42809 the table cannot be a
+queue. A table that exists already is not adopted yet.';
+
+COMMENT ON FUNCTION qflow.alter_queue(text, bigint, bigint, bigint, bigint, bigint, text) IS
+'Changes settings of a queue; NULL leaves a setting as it is. Returns true when something changed. Workflows that have
+a value of their own keep it; leases that exist keep theirs. Units and ranges as in create_queue.
+Locks the row of the queue in the registry until the end of the transaction. Needs ownership of the table.
+Errors: 22004 NULL, 22023 bad value, 42501 not the owner, 42704 unknown queue.';
+
+COMMENT ON FUNCTION qflow.drop_queue(text, boolean) IS
+'Removes a queue and its workflows from the registry. Returns true. keep_table true (default): the table stays with all
+its rows; false: the table is dropped, which takes ACCESS EXCLUSIVE on it.
+Locks the row of the queue in the registry until the end of the transaction. Needs ownership of the table.
+Errors: 22004 NULL, 42501 not the owner, 42704 unknown queue, 55000 keep_table false on an adopted table.';
+
+COMMENT ON FUNCTION qflow.pause_queue(text) IS
+'Pauses a queue: fetch returns no rows, for all its workflows. Producers and settles go on. Returns true when something
+changed, false when it was paused already. Locks the row of the queue in the registry until the end of the transaction.
+Needs ownership of the table. Errors: 22004 NULL, 42501 not the owner, 42704 unknown queue.';
+
+COMMENT ON FUNCTION qflow.resume_queue(text) IS
+'Ends a pause of a queue. Returns true when something changed, false when it was not paused. Locks the row of the queue
+in the registry until the end of the transaction.
+Needs ownership of the table. Errors: 22004 NULL, 42501 not the owner, 42704 unknown queue.';
+
+COMMENT ON FUNCTION qflow.purge_queue(text, text, bigint) IS
+'Deletes jobs that have ended. Returns how many were deleted.
+status: NULL takes completed and failed; else one status. older_than_ms (from 0): only jobs whose last change (updated_at)
+is at least that old; NULL takes the retention of the queue, else 0, that is all of them.
+Locks: ROW EXCLUSIVE on the table and each deleted row. Needs ownership of the table.
+Errors: 22004 NULL, 22023 bad value, 42501 not the owner, 42704 unknown queue.';
+
+COMMENT ON FUNCTION qflow.retry_failed(text, bigint[]) IS
+'Makes failed jobs pending again, with fresh attempts, to be fetched at once. Returns how many it changed. ids: the jobs;
+NULL takes all failed ones, an empty array none; ids of jobs that are not failed are passed over.
+Locks: ROW EXCLUSIVE on the table and each changed row, ascending by id. Needs ownership of the table.
+Errors: 22004 NULL queue or a NULL in ids, 22023 more than one dimension, 42501 not the owner, 42704 unknown queue,
+54000 more ids than qflow.max_ids.';
+
+-- Workflows
+
+COMMENT ON FUNCTION qflow.create_workflow(text, text, bigint, bigint, bigint, bigint, jsonb, bigint, bigint, boolean) IS
+'Registers a workflow: a named consumer configuration bound to one queue. Returns true when this call made it.
+workflow: 1 to 63 bytes, no control characters, unique in the database. timeout_ms (from 1): how long a lease holds;
+retries (from 0): max_attempts is retries + 1; batch_size (from 1); concurrency (from 1): advice to clients;
+resource_hints: an object, laid under the hints of each fetch; retry_delay_ms (from 0) doubles with each attempt up to
+retry_max_delay_ms (from 1). NULL: the value of the queue, else the setting qflow.default_*.
+if_not_exists: false for the same name on the same queue, settings untouched, with a NOTICE where they differ.
+Locks the row of the workflow in the registry until the end of the transaction. Needs ownership of the table; with
+if_not_exists and nothing to make, the right to consume.
+Errors: 22004 NULL, 22023 bad value, 42501 right missing, 42704 unknown queue or a hint that names a resource (there are
+none yet), 42710 the name is taken.';
+
+COMMENT ON FUNCTION qflow.alter_workflow(text, bigint, bigint, bigint, bigint, jsonb, bigint, bigint) IS
+'Changes settings of a workflow; NULL leaves a setting as it is. Returns true when something changed. Leases that exist
+keep the settings that they began with. Units and ranges as in create_workflow.
+Locks the row of the workflow in the registry until the end of the transaction. Needs ownership of the queue table.
+Errors: 22004 NULL, 22023 bad value, 42501 not the owner, 42704 unknown workflow or a hint that names a resource.';
+
+COMMENT ON FUNCTION qflow.drop_workflow(text) IS
+'Removes a workflow from the registry. Returns true. Its leases go on: jobs in progress can be settled under this name
+until they end or are reaped. Locks the row of the workflow in the registry until the end of the transaction.
+Needs ownership of the queue table. Errors: 22004 NULL, 42501 not the owner, 42704 unknown workflow.';
+
+COMMENT ON FUNCTION qflow.pause_workflow(text) IS
+'Pauses a workflow: its fetch returns no rows; other workflows of the queue and all settles go on. Returns true when
+something changed, false when it was paused already. Locks the row of the workflow in the registry until the end of the
+transaction. Needs ownership of the queue table. Errors: 22004 NULL, 42501 not the owner, 42704 unknown workflow.';
+
+COMMENT ON FUNCTION qflow.resume_workflow(text) IS
+'Ends a pause of a workflow. Returns true when something changed, false when it was not paused. Locks the row of the
+workflow in the registry until the end of the transaction.
+Needs ownership of the queue table. Errors: 22004 NULL, 42501 not the owner, 42704 unknown workflow.';
+
+-- Producing
+
+COMMENT ON FUNCTION qflow.enqueue(text, jsonb, jsonb, bigint, bigint) IS
+'Adds one pending job and returns its id; the same as a plain INSERT into the table. priority: 0 to 9, lower first.
+delay_ms (from 0): the job is not fetched earlier than that from now.
+Locks: ROW EXCLUSIVE on the table. Needs INSERT on the table, no more.
+Errors: 22004 NULL, 22023 bad value, 42501 right missing, 42704 unknown queue, 54000 data or metadata larger than
+qflow.max_payload_bytes was when the queue was made; what the table''s own checks and triggers raise.';
+
+COMMENT ON FUNCTION qflow.enqueue_batch(text, jsonb[], jsonb[], bigint, bigint) IS
+'Adds one pending job for each element of data and returns their ids in the same order. metadata: NULL, or one element
+for each job. priority (0 to 9, lower first) and delay_ms (from 0) count for all. An empty array adds nothing.
+Locks: ROW EXCLUSIVE on the table. Needs INSERT on the table, no more.
+Errors: 22004 NULL, also inside an array, 22023 bad value, more than one dimension or arrays of different length, 42501
+right missing, 42704 unknown queue, 54000 a job or the number of jobs over its cap.';
+
+-- Consuming
+
+COMMENT ON FUNCTION qflow.fetch(text, bigint, bigint, jsonb) IS
+'Claims up to demand jobs and returns them under one lease; no rows when there is nothing to do or the queue or workflow
+is paused. Due jobs come first, but take at most half of the demand, rounded up, while fresh ones wait; fresh ones come by
+priority, then in order of arrival. Each claim charges one attempt when the transaction commits.
+demand (from 1, at most qflow.max_demand): NULL takes batch_size. batch_size (from 1): NULL takes the value of the
+workflow. hints: laid over the hints of the workflow key by key; timeout_ms in it sets how long this lease holds.
+Columns: batch_no counts batches from 1; attempt and max_attempts; lease, to be handed back when settling; lease_until,
+the deadline; failure_reason of the last attempt; resources NULL.
+Locks: ROW EXCLUSIVE on the table, each claimed row FOR NO KEY UPDATE SKIP LOCKED: it never waits for a row. One that
+finds nothing writes nothing. At most once a second and session it also takes back up to 64 jobs of expired leases.
+Always claims in full, also below LIMIT. Needs SELECT and UPDATE on the table.
+Errors: 22004 NULL, 22023 bad value, 42501 right missing, 42704 unknown workflow or resource, 54000 over a cap, 55000 a
+column of the queue is gone, or bind session without the preloaded library.';
+
+COMMENT ON FUNCTION qflow.ack(text, bigint[], bigint[], boolean) IS
+'Settles jobs as completed (on_complete delete: deletes them). Returns how many distinct (id, lease) pairs were applied
+or had been acked before under the same lease; others are stale or unknown and are left alone.
+leases: one element for all ids, or one for each. strict: raises 55000 when any pair is not accepted, so that the
+transaction that holds the effects of the job aborts with it.
+Locks lease rows ascending, then job rows ascending, waiting for each. Needs SELECT and UPDATE on the table (and DELETE
+with on_complete delete).
+Errors: 22004 NULL, also inside an array, and NULL leases while qflow.allow_unfenced is off; 22023 lengths that do not
+match; 42501 right missing; 42704 unknown workflow; 54000 more ids than qflow.max_ids; 55000 strict.';
+
+COMMENT ON FUNCTION qflow.requeue(text, bigint[], bigint[], text, bigint) IS
+'Settles jobs that could not be done: pending again after a delay, or failed when no attempt is left. Returns how many
+distinct (id, lease) pairs were applied, those that failed for want of attempts included, or had been given back before.
+reason is kept in failure_reason, cut at 8 kB. delay_ms (from 0): NULL takes the back-off of the workflow, which doubles
+from retry_delay_ms to retry_max_delay_ms with up to 25 % jitter.
+Locks lease rows ascending, then job rows ascending, waiting for each. Needs SELECT and UPDATE on the table.
+Errors: 22004 NULL, also inside an array, and NULL leases while qflow.allow_unfenced is off; 22023 bad value; 42501 right
+missing; 42704 unknown workflow; 54000 more ids than qflow.max_ids.';
+
+COMMENT ON FUNCTION qflow.fail(text, bigint[], bigint[], text) IS
+'Settles jobs as failed, whatever attempts are left; retry_failed brings them back. Returns how many distinct (id, lease)
+pairs were applied or had failed before under the same lease. reason is kept in failure_reason, cut at 8 kB.
+Locks lease rows ascending, then job rows ascending, waiting for each. Needs SELECT and UPDATE on the table.
+Errors: 22004 NULL, also inside an array, and NULL leases while qflow.allow_unfenced is off; 22023 bad value; 42501 right
+missing; 42704 unknown workflow; 54000 more ids than qflow.max_ids.';
+
+COMMENT ON FUNCTION qflow.release(text, bigint[], bigint[]) IS
+'Settles jobs that were never started: pending again at once, with the attempt refunded. Returns how many distinct
+(id, lease) pairs were applied or had been given back before under the same lease.
+Locks lease rows ascending, then job rows ascending, waiting for each. Needs SELECT and UPDATE on the table.
+Errors: 22004 NULL, also inside an array, and NULL leases while qflow.allow_unfenced is off; 22023 bad value; 42501 right
+missing; 42704 unknown workflow; 54000 more ids than qflow.max_ids.';
+
+COMMENT ON FUNCTION qflow.settle(text, jsonb, boolean) IS
+'Settles many jobs at once, each in its own way. Returns one row for each distinct (id, lease) with its verdict: acked,
+requeued, failed, released, already, stale or unknown.
+outcomes: an array of {"id": 17, "lease": 5, "outcome": "ack"|"requeue"|"fail"|"release", "reason": "...",
+"delay_ms": 5000}; reason and delay_ms may be absent, numbers may be strings. strict: raises 55000 when any verdict is
+stale or unknown.
+Locks lease rows ascending, then job rows ascending, waiting for each. Needs SELECT and UPDATE on the table (and DELETE
+where a job is acked with on_complete delete).
+Errors: 22004 NULL, or a lease absent while qflow.allow_unfenced is off; 22023 wrong shape, unknown key, or two outcomes
+for one pair, with the path; 42501 right missing; 42704 unknown workflow; 54000 over qflow.max_ids; 55000 strict.';
+
+COMMENT ON FUNCTION qflow.extend(text, bigint[], bigint) IS
+'Moves the deadline of leases to timeout_ms from now (from 1; NULL: as long as at the fetch). Returns the leases that are
+held, with their new deadlines; a lease not in the answer is lost: none of its jobs is in progress under it any more.
+Locks the lease rows ascending until the end of the transaction. Needs SELECT and UPDATE on the table.
+Errors: 22004 NULL, also inside the array; 22023 bad value; 42501 right missing; 42704 unknown workflow; 54000 more
+leases than qflow.max_ids.';
+
+COMMENT ON FUNCTION qflow.reap() IS
+'One pass that takes back expired leases in all queues, by anyone: jobs become pending again with back-off, or failed with
+the reason "lease expired" when no attempt is left. Also sweeps one chunk of each queue. Returns for each queue where it
+did something how many jobs it returned and how many failed.
+Acts as the owner of each table. Job and lease rows are taken FOR UPDATE SKIP LOCKED: it waits for nobody, and what it
+skips comes back with the next pass. Until the background worker exists, call it from time to time (cron) for queues
+from which nobody fetches. Errors of one queue do not stop the others.';
+
+-- Looking
+
+COMMENT ON FUNCTION qflow.verify(text) IS
+'Checks a queue and changes nothing: the claim floor, the return trigger, leases, what the sweep found. Returns one row
+for each check: its name, ok, what was found, and what to do where ok is false.
+Reads the whole table: minutes on a large one. Locks: ACCESS SHARE on the table. Needs SELECT on the table.
+Errors: 22004 NULL, 42501 right missing, 42704 unknown queue.';
+
+COMMENT ON FUNCTION qflow.queue_stats_rows() IS
+'The rows of the view qflow.queue_stats: one for each queue on which the caller may SELECT at least one column. Read the
+view instead; this function may change between versions. Counts the tables; locks: ACCESS SHARE on each.';
+
+COMMENT ON FUNCTION qflow.workflow_status_rows() IS
+'The rows of the view qflow.workflow_status: one for each workflow on whose queue the caller may SELECT at least one
+column. Read the view instead; this function may change between versions. Takes no lock on queue tables.';
+
+COMMENT ON FUNCTION qflow.lease_status_rows() IS
+'The rows of the view qflow.lease_status: one for each lease of the queues on which the caller may SELECT at least one
+column. Read the view instead; this function may change between versions. Locks: ACCESS SHARE on each queue table.';
+
+-- Called by queue tables
+
+COMMENT ON FUNCTION qflow.enqueued_xid(bigint) IS
+'The default of column enqueued_xid of a queue table: the id of the current transaction, by which fresh jobs are found in
+order of arrival. The argument is the number of the queue. Not for calling by hand. Must stay executable by everyone who
+inserts. Takes no lock and raises nothing of its own.';
+
+COMMENT ON FUNCTION qflow.return_job() IS
+'Trigger of every queue table: gives available_at to a job that became pending in another way than by an ordinary
+INSERT (an operator''s UPDATE, a restore, replication), so that fetch finds it at once. Acts as the owner of the table on
+the row just written, which is locked already. A queue whose trigger is missing or disabled is reported by verify.';
+
+COMMENT ON FUNCTION qflow.registry_changed() IS
+'Trigger of qflow.queue and qflow.workflow: makes every session read the registry anew after a change. Returns NULL, takes
+no lock of its own and raises no error.';
+
+-- Views
+
+COMMENT ON VIEW qflow.queue_stats IS
+'One row for each queue on which the viewer may SELECT at least one column: how many jobs have each status. pending
+includes delayed, the jobs that wait for their time; oldest_pending_ms is the age in milliseconds of the oldest pending
+job that does not. The columns *_total are NULL: their counters come with the background worker, in a later version.
+Counts the tables: seconds on a large one.';
+
+COMMENT ON VIEW qflow.workflow_status IS
+'One row for each workflow on whose queue the viewer may SELECT at least one column: its settings as a fetch would use
+them, whether it or its queue is paused, its jobs in flight and its leases. last_fetch_at is when its newest live lease
+began, NULL without one. last_error is NULL until the background worker exists.';
+
+COMMENT ON VIEW qflow.lease_status IS
+'One row for each lease of the queues on which the viewer may SELECT at least one column: jobs fetched, jobs not settled
+yet, start, deadline, the worker named in the hints and the backend that fetched. A deadline in the past: the lease waits
+to be reaped. bound is false and resources NULL in this version.';
+
+-- Tables
+
+COMMENT ON TABLE qflow.queue IS
+'The registry of queues: one row for each table that qflow serves, with its settings; NULL leaves one to the settings
+qflow.default_*. Written by create_queue, alter_queue, drop_queue, pause_queue and resume_queue only. Readable by
+everyone, because pg_dump by an ordinary role needs it; dumped with the database. Jobs are in the queues'' own tables.';
+
+COMMENT ON TABLE qflow.workflow IS
+'The registry of workflows: named consumer configurations, each bound to one queue. NULL leaves a setting to the queue,
+then to qflow.default_*. Written by create_workflow, alter_workflow, drop_workflow, pause_workflow and resume_workflow
+only. Readable by everyone, because pg_dump by an ordinary role needs it; dumped with the database.';
+
+COMMENT ON TABLE qflow.lease IS
+'Leases in flight: one row for each fetch that returned jobs, until the last of them is settled or reaped, with the
+settings as they were at the fetch. Read the view qflow.lease_status instead. Not dumped: jobs that were in progress come
+back after a restore.';
+
+COMMENT ON TABLE qflow.floor IS
+'Claim floors: where in its index a fetch begins to look, for each queue, in several copies so that saving one never
+waits. A hint: correct when lost, only ever late. Saved every qflow.floor_save_jobs jobs. Not dumped; verify checks it.';
+
+COMMENT ON TABLE qflow.sweep IS
+'How far the sweep of each queue has come (next_id, last_at), and how many jobs it found that no fetch would have reached
+(rescued_total, which should stay 0). Written by reap and, at most once a second, by fetch. Not dumped.';
+
+COMMENT ON TABLE qflow.lease_timeline IS
+'The server start and timeline on which lease ids were last given out. Where it differs from the present one, the first
+fetch moves the sequence of lease ids far ahead, so that none is ever given out twice. Not dumped.';
+
+-- Sequences
+
+COMMENT ON SEQUENCE qflow.queue_number IS
+'Numbers of queues. They stand in the column defaults of queue tables, so a number is never given out twice; dumped with
+the database. Not to be set by hand.';
+
+COMMENT ON SEQUENCE qflow.lease_id IS
+'Lease ids, the fencing tokens: unique for the life of the database, compared for equality only, with gaps. Dumped with
+the database. Must not be set back by hand: an old consumer could then settle a job that someone else holds.';

@@ -1,0 +1,70 @@
+//! `reap` and `verify`.
+
+use std::panic::AssertUnwindSafe;
+
+use crate::error::{Error, Result};
+use crate::host::call::Call;
+use crate::host::rows::Sink;
+use crate::host::subtransaction::attempt;
+use crate::host::value::{self, Arg};
+use crate::host::{relation, xact};
+use crate::job::reap::{self, Reaped};
+use crate::job::sweep;
+use crate::queue::cache;
+use crate::queue::registry;
+use crate::queue::verify;
+
+crate::entry_points! {
+    qflow_reap, pg_finfo_qflow_reap => reap_all;
+    qflow_verify, pg_finfo_qflow_verify => verify_queue;
+}
+
+/// One pass over all queues. What fails in one is reported and does not keep the others waiting.
+fn reap_all(call: &Call) -> Result<Arg> {
+    xact::require_writable(c"qflow.reap()");
+    let sink = Sink::open(call)?;
+    for row in registry::all_queues()? {
+        match attempt(AssertUnwindSafe(|| reap_one(row.table))) {
+            Ok(Some((name, reaped))) if reaped != Reaped::default() => {
+                sink.put(&[value::text(&name), value::bigint(reaped.returned), value::bigint(reaped.failed)]);
+            }
+            Ok(_) => {}
+            Err(caught) => {
+                let name = relation::qualified_name(row.table)?.unwrap_or_default();
+                pgrx::warning!("qflow could not reap queue {name}: {} ({})", caught.message, caught.sqlstate);
+            }
+        }
+    }
+    registry::remove_orphans()?;
+    Ok(None)
+}
+
+fn reap_one(table: pgrx::pg_sys::Oid) -> Result<Option<(String, Reaped)>> {
+    let Some(queue) = cache::queue_of(table)? else {
+        return Ok(None);
+    };
+    let now = value::now();
+    let reaped = reap::reap(&queue, usize::MAX, now)?;
+    let swept = sweep::persistent(&queue, now)?;
+    let total = Reaped { returned: reaped.returned + swept.returned, failed: reaped.failed + swept.failed };
+    Ok(Some((queue.name.clone(), total)))
+}
+
+fn verify_queue(call: &Call) -> Result<Arg> {
+    let sink = Sink::open(call)?;
+    let row = cache::registered(&call.text((0, "queue"))?)?;
+    if !relation::may(row.table, pgrx::pg_sys::ACL_SELECT) {
+        let name = relation::qualified_name(row.table)?.unwrap_or_default();
+        return Err(Error::denied(format!("permission denied for queue {name}"))
+            .hint("qflow.verify needs SELECT on the queue's table."));
+    }
+    for check in verify::verify(&row)? {
+        sink.put(&[
+            value::text(check.name),
+            value::boolean(check.ok),
+            value::text(&check.detail),
+            value::opt_text(check.remedy.as_deref()),
+        ]);
+    }
+    Ok(None)
+}

@@ -1,0 +1,185 @@
+//! Making, changing and dropping queues.
+
+use pgrx::pg_sys;
+
+use crate::error::{Error, Result};
+use crate::host::call::{Call, Name};
+use crate::host::spi::{connected, once};
+use crate::host::value::{self, Arg};
+use crate::host::{relation, xact};
+use crate::job::state::Status;
+use crate::queue::cache;
+use crate::queue::create::{self, Wanted};
+use crate::queue::name::{self, QueueName};
+use crate::queue::registry::{self, QueueRow};
+use crate::queue::settings::{self, OnComplete, QueueSettings, WorkflowSettings, MAX_MS};
+use crate::queue::workflow as workflows;
+
+const QUEUE: Name = (0, "queue");
+
+crate::entry_points! {
+    qflow_create_queue, pg_finfo_qflow_create_queue => create_queue;
+    qflow_alter_queue, pg_finfo_qflow_alter_queue => alter_queue;
+    qflow_drop_queue, pg_finfo_qflow_drop_queue => drop_queue;
+    qflow_pause_queue, pg_finfo_qflow_pause_queue => pause_queue;
+    qflow_resume_queue, pg_finfo_qflow_resume_queue => resume_queue;
+    qflow_purge_queue, pg_finfo_qflow_purge_queue => purge_queue;
+    qflow_retry_failed, pg_finfo_qflow_retry_failed => retry_failed;
+}
+
+fn create_queue(call: &Call) -> Result<Arg> {
+    xact::require_writable(c"qflow.create_queue()");
+    let wanted = Wanted {
+        name: QueueName::parse(&call.text(QUEUE)?)?,
+        settings: queue_settings(call)?,
+        on_complete: OnComplete::parse(&call.opt_text((6, "on_complete"))?.unwrap_or_else(|| "keep".into()))?,
+    };
+    let workflow = call.opt_text((8, "workflow"))?.unwrap_or_else(|| wanted.name.table.clone());
+    name::check_plain(&workflow, "workflow")?;
+    create::lock_registry()?;
+    let existing = wanted.name.find().map(registry::queue_of).transpose()?.flatten();
+    let row = match existing {
+        Some(row) if call.flag((7, "if_not_exists"), false) => row,
+        _ => make(&wanted, &workflow)?,
+    };
+    Ok(relation::qualified_name(row.table)?.as_deref().and_then(value::text))
+}
+
+fn make(wanted: &Wanted, workflow: &str) -> Result<QueueRow> {
+    let row = create::create(wanted)?;
+    let queue = cache::queue_of(row.table)?.ok_or_else(|| Error::internal("the queue just made is not there"))?;
+    workflows::create(workflow, &queue, &WorkflowSettings::default(), false).map_err(|error| {
+        if error.code() == "42710" {
+            error.hint("Name another with workflow => '…'.")
+        } else {
+            error
+        }
+    })?;
+    Ok(row)
+}
+
+fn queue_settings(call: &Call) -> Result<QueueSettings> {
+    Ok(QueueSettings {
+        timeout_ms: settings::duration(call, (1, "timeout_ms"), 1)?,
+        retries: settings::retries(call, (2, "retries"))?,
+        batch_size: settings::count(call, (3, "batch_size"))?,
+        retention_ms: settings::duration(call, (4, "retention_ms"), 0)?,
+        failed_retention_ms: settings::duration(call, (5, "failed_retention_ms"), 0)?,
+    })
+}
+
+/// The queue of the first argument, whose owner the caller must be.
+fn owned(call: &Call) -> Result<QueueRow> {
+    let row = cache::registered(&call.text(QUEUE)?)?;
+    require_owner(&row)?;
+    Ok(row)
+}
+
+/// 42501 unless the caller owns the queue's table.
+pub fn require_owner(row: &QueueRow) -> Result<()> {
+    if relation::is_owned(row.table) {
+        return Ok(());
+    }
+    let name = relation::qualified_name(row.table)?.unwrap_or_default();
+    Err(Error::denied(format!("must be owner of queue {name}")))
+}
+
+fn alter_queue(call: &Call) -> Result<Arg> {
+    xact::require_writable(c"qflow.alter_queue()");
+    let wanted = queue_settings(call)?;
+    let on_complete = call.opt_text((6, "on_complete"))?.as_deref().map(OnComplete::parse).transpose()?;
+    let row = owned(call)?;
+    if on_complete == Some(OnComplete::Delete) && row.on_complete != OnComplete::Delete {
+        pgrx::notice!("consumers of this queue now need the DELETE right on its table");
+    }
+    Ok(value::boolean(registry::change_queue(row.number, &wanted, on_complete)?))
+}
+
+fn drop_queue(call: &Call) -> Result<Arg> {
+    xact::require_writable(c"qflow.drop_queue()");
+    let keep_table = call.flag((1, "keep_table"), true);
+    let row = owned(call)?;
+    if !keep_table && row.adopted {
+        return Err(Error::not_ready("the table of this queue was there before the queue")
+            .hint("Drop the queue with keep_table => true, then the table yourself."));
+    }
+    let table = relation::qualified_name(row.table)?.unwrap_or_default();
+    if keep_table {
+        create::release_table(&table)?;
+    }
+    registry::remove_queue(row.number)?;
+    if !keep_table {
+        create::drop_table(&table)?;
+    }
+    Ok(value::boolean(true))
+}
+
+fn pause_queue(call: &Call) -> Result<Arg> {
+    set_paused(call, true)
+}
+
+fn resume_queue(call: &Call) -> Result<Arg> {
+    set_paused(call, false)
+}
+
+fn set_paused(call: &Call, paused: bool) -> Result<Arg> {
+    xact::require_writable(if paused { c"qflow.pause_queue()" } else { c"qflow.resume_queue()" });
+    let row = owned(call)?;
+    Ok(value::boolean(registry::pause_queue(row.number, paused)?))
+}
+
+const PURGE: &str =
+    "DELETE FROM {q} j WHERE j.status OPERATOR(pg_catalog.=) $1 AND j.updated_at OPERATOR(pg_catalog.<=) $2";
+
+fn purge_queue(call: &Call) -> Result<Arg> {
+    xact::require_writable(c"qflow.purge_queue()");
+    let status = call.opt_text((1, "status"))?;
+    let age = settings::duration(call, (2, "older_than_ms"), 0)?;
+    let words = match status.as_deref() {
+        None => vec![Status::Completed, Status::Failed],
+        Some(word) => match Status::parse(word) {
+            Some(Status::InProgress) => {
+                return Err(Error::bad_value("jobs in progress cannot be purged")
+                    .hint("Pause the queue, wait for its leases to end, then purge."));
+            }
+            Some(status) => vec![status],
+            None => return Err(Error::bad_value("status must be 'pending', 'completed' or 'failed'")),
+        },
+    };
+    let row = owned(call)?;
+    let name = relation::qualified_name(row.table)?.unwrap_or_default();
+    let now = value::now();
+    let mut purged = 0;
+    for status in words {
+        let age = age.or_else(|| retention(&row, status)).unwrap_or(0).min(MAX_MS);
+        let args = [
+            (pg_sys::TEXTOID, value::text(status.as_str())),
+            (pg_sys::TIMESTAMPTZOID, value::timestamp(now.saturating_sub(age.saturating_mul(1_000)))),
+        ];
+        purged += connected(|spi| Ok(once(spi, &PURGE.replace("{q}", &name), &args)?.count()))?;
+    }
+    Ok(value::bigint(purged as i64))
+}
+
+fn retention(row: &QueueRow, status: Status) -> Option<i64> {
+    match status {
+        Status::Completed => row.settings.retention_ms,
+        Status::Failed => row.settings.failed_retention_ms,
+        _ => None,
+    }
+}
+
+const RETRY_FAILED: &str = "UPDATE {q} j SET status = 'pending', attempt = 0,
+        available_at = pg_catalog.clock_timestamp(), updated_at = pg_catalog.clock_timestamp()
+    WHERE j.status OPERATOR(pg_catalog.=) 'failed'
+        AND ($1::pg_catalog.int8[] IS NULL OR j.id OPERATOR(pg_catalog.=) ANY ($1))";
+
+fn retry_failed(call: &Call) -> Result<Arg> {
+    xact::require_writable(c"qflow.retry_failed()");
+    let ids = call.opt_bigints((1, "ids"), crate::guc::max_ids())?;
+    let row = owned(call)?;
+    let sql = RETRY_FAILED.replace("{q}", &relation::qualified_name(row.table)?.unwrap_or_default());
+    let args = [(pg_sys::INT8ARRAYOID, ids.as_deref().and_then(value::bigints))];
+    let retried = connected(|spi| Ok(once(spi, &sql, &args)?.count()))?;
+    Ok(value::bigint(retried as i64))
+}

@@ -1,0 +1,133 @@
+//! The rows of the views. A viewer sees the queues on which he may SELECT at least one column.
+
+use pgrx::pg_sys;
+
+use crate::error::Result;
+use crate::host::call::Call;
+use crate::host::rows::Sink;
+use crate::host::spi::{connected, once};
+use crate::host::value::{self, Arg};
+use crate::host::{identity, relation};
+use crate::job::lease;
+use crate::queue::cache;
+use crate::queue::registry::{self, QueueRow};
+
+crate::entry_points! {
+    qflow_queue_stats_rows, pg_finfo_qflow_queue_stats_rows => queue_stats_rows;
+    qflow_workflow_status_rows, pg_finfo_qflow_workflow_status_rows => workflow_status_rows;
+    qflow_lease_status_rows, pg_finfo_qflow_lease_status_rows => lease_status_rows;
+}
+
+/// Counted in the table: there are no counters yet.
+const DEPTHS: &str = "SELECT
+        pg_catalog.count(*) FILTER (WHERE j.status OPERATOR(pg_catalog.=) 'pending'),
+        pg_catalog.count(*) FILTER (WHERE j.status OPERATOR(pg_catalog.=) 'pending'
+            AND j.available_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()),
+        pg_catalog.count(*) FILTER (WHERE j.status OPERATOR(pg_catalog.=) 'in_progress'),
+        pg_catalog.count(*) FILTER (WHERE j.status OPERATOR(pg_catalog.=) 'completed'),
+        pg_catalog.count(*) FILTER (WHERE j.status OPERATOR(pg_catalog.=) 'failed'),
+        pg_catalog.floor(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-)
+            pg_catalog.min(j.inserted_at) FILTER (WHERE j.status OPERATOR(pg_catalog.=) 'pending'
+                AND (j.available_at IS NULL
+                    OR j.available_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp())))
+            OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8
+    FROM {q} j";
+
+/// The queues that the viewer may see, with their names.
+fn visible() -> Result<Vec<(QueueRow, String)>> {
+    let mut seen = Vec::new();
+    for row in registry::all_queues()? {
+        if !relation::may_read_some_column(row.table) {
+            continue;
+        }
+        if let Some(name) = relation::qualified_name(row.table)? {
+            seen.push((row, name));
+        }
+    }
+    Ok(seen)
+}
+
+fn queue_stats_rows(call: &Call) -> Result<Arg> {
+    let sink = Sink::open(call)?;
+    for (row, name) in visible()? {
+        connected(|spi| {
+            let rows = once(spi, &DEPTHS.replace("{q}", &name), &[])?;
+            let depths = rows.first();
+            let mut line = vec![value::text(&name), value::boolean(row.paused)];
+            line.extend((1..=6).map(|column| depths.and_then(|depths| depths.datum(column))));
+            line.extend([None; 8]);
+            sink.put(&line);
+            Ok(())
+        })?;
+    }
+    Ok(None)
+}
+
+fn workflow_status_rows(call: &Call) -> Result<Arg> {
+    let sink = Sink::open(call)?;
+    let queues = visible()?;
+    let leases = lease::overview()?;
+    for row in registry::all_workflows()? {
+        let Some((queue, name)) = queues.iter().find(|(queue, _)| queue.number == row.queue) else {
+            continue;
+        };
+        let Ok(workflow) = cache::workflow(&row.name) else {
+            continue;
+        };
+        let own: Vec<&lease::Overview> = leases.iter().filter(|lease| lease.workflow == row.name).collect();
+        let mut in_flight = 0;
+        for lease in &own {
+            in_flight += unsettled(queue, lease)?;
+        }
+        let hints = row.settings.resource_hints.as_deref();
+        sink.put(&[
+            value::text(&row.name),
+            value::text(name),
+            value::boolean(workflow.paused),
+            value::bigint(workflow.timeout_ms()),
+            value::bigint(workflow.retries()),
+            value::bigint(workflow.batch_size()),
+            value::bigint(workflow.concurrency()),
+            hints.and_then(value::jsonb),
+            value::bigint(in_flight),
+            value::bigint(own.len() as i64),
+            own.iter().map(|lease| lease.leased_at).max().and_then(value::timestamp),
+            None,
+        ]);
+    }
+    Ok(None)
+}
+
+/// Jobs in progress under a lease, counted as the table's owner: a viewer may lack the columns.
+fn unsettled(queue: &QueueRow, lease: &lease::Overview) -> Result<i64> {
+    match cache::queue_of(queue.table)? {
+        Some(queue) => identity::restricted_as(queue.owner, || {
+            connected(|spi| queue.jobs.count_held(spi, &lease.job_ids, lease.id))
+        }),
+        None => Ok(0),
+    }
+}
+
+fn lease_status_rows(call: &Call) -> Result<Arg> {
+    let sink = Sink::open(call)?;
+    let queues = visible()?;
+    for lease in lease::overview()? {
+        let Some((queue, name)) = queues.iter().find(|(queue, _)| queue.number == lease.queue) else {
+            continue;
+        };
+        sink.put(&[
+            value::bigint(lease.id),
+            value::text(&lease.workflow),
+            value::text(name),
+            value::bigint(lease.job_ids.len() as i64),
+            value::bigint(unsettled(queue, &lease)?),
+            value::timestamp(lease.leased_at),
+            value::timestamp(lease.deadline),
+            value::opt_text(lease.worker.as_deref()),
+            value::int(lease.pid),
+            value::boolean(lease.bound),
+            None::<pg_sys::Datum>,
+        ]);
+    }
+    Ok(None)
+}

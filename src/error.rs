@@ -1,0 +1,121 @@
+//! Every failure that a user can meet: one kind for each SQLSTATE of the contract, a message in PostgreSQL's style, and
+//! where the user can act a hint that says what to do next. Messages never carry payload.
+
+use pgrx::pg_sys::submodules::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
+
+/// What went wrong, as far as the SQLSTATE tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    BadValue,
+    NullValue,
+    Unknown,
+    Exists,
+    NotAdoptable,
+    Denied,
+    NotReady,
+    OverCap,
+    Internal,
+}
+
+impl Kind {
+    fn sqlstate(self) -> (&'static str, PgSqlErrorCode) {
+        match self {
+            Kind::BadValue => ("22023", PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE),
+            Kind::NullValue => ("22004", PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED),
+            Kind::Unknown => ("42704", PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT),
+            Kind::Exists => ("42710", PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT),
+            Kind::NotAdoptable => ("42809", PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE),
+            Kind::Denied => ("42501", PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE),
+            Kind::NotReady => ("55000", PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+            Kind::OverCap => ("54000", PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+            Kind::Internal => ("58000", PgSqlErrorCode::ERRCODE_SYSTEM_ERROR),
+        }
+    }
+}
+
+/// An error on its way to the user.
+#[derive(Debug, Clone)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+}
+
+/// What every fallible function of qflow returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+macro_rules! constructors {
+    ($($(#[$doc:meta])* $name:ident => $kind:ident;)*) => {
+        $($(#[$doc])* pub fn $name(message: impl Into<String>) -> Self { Self::new(Kind::$kind, message.into()) })*
+    };
+}
+
+impl Error {
+    constructors! {
+        /// 22023: a value outside its range, or of a wrong shape.
+        bad_value => BadValue;
+        /// 22004: NULL where a value is required.
+        null_value => NullValue;
+        /// 42704: an unknown queue, workflow or resource.
+        unknown => Unknown;
+        /// 42710: the name is taken.
+        exists => Exists;
+        /// 42809: a table that cannot be a queue.
+        not_adoptable => NotAdoptable;
+        /// 42501: the caller lacks a right.
+        denied => Denied;
+        /// 55000: something must be done first.
+        not_ready => NotReady;
+        /// 54000: above a cap.
+        over_cap => OverCap;
+        /// 58000: the server answered something that it never should.
+        internal => Internal;
+    }
+
+    fn new(kind: Kind, message: String) -> Self {
+        Self { kind, message, detail: None, hint: None }
+    }
+
+    /// Adds a full sentence that says more about what was found.
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// Adds a full sentence that says what the user can do.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The five characters of the SQLSTATE.
+    pub fn code(&self) -> &'static str {
+        self.kind.sqlstate().0
+    }
+
+    /// The message without detail and hint.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The detail, if there is one.
+    #[cfg(test)]
+    pub fn detail_text(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+
+    /// Raises the error in the server; does not return.
+    pub fn raise(self) {
+        let (_, sqlstate) = self.kind.sqlstate();
+        let mut report = ErrorReport::new(sqlstate, self.message, "qflow");
+        if let Some(detail) = self.detail {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = self.hint {
+            report = report.set_hint(hint);
+        }
+        report.report(PgLogLevel::ERROR);
+    }
+}

@@ -1,0 +1,80 @@
+//! Settings. Each is read through a function; docs/settings.md lists them.
+
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+
+macro_rules! numbers {
+    ($($(#[$doc:meta])* $function:ident: $type:ty => $static:ident, $guc:literal = $default:expr, $least:expr, $most:expr, $context:ident, $short:literal;)*) => {
+        $(
+            static $static: GucSetting<i32> = GucSetting::<i32>::new($default);
+            $(#[$doc])* pub fn $function() -> $type { $static.get() as $type }
+        )*
+        fn register_numbers() {
+            $(GucRegistry::define_int_guc(
+                $guc, $short, c"", &$static, $least, $most, GucContext::$context, GucFlags::default(),
+            );)*
+        }
+    };
+}
+
+macro_rules! switches {
+    ($($(#[$doc:meta])* $function:ident => $static:ident, $guc:literal = $default:expr, $context:ident, $short:literal;)*) => {
+        $(
+            static $static: GucSetting<bool> = GucSetting::<bool>::new($default);
+            $(#[$doc])* pub fn $function() -> bool { $static.get() }
+        )*
+        fn register_switches() {
+            $(GucRegistry::define_bool_guc($guc, $short, c"", &$static, GucContext::$context, GucFlags::default());)*
+        }
+    };
+}
+
+/// Registers all settings; called once when the library is loaded.
+pub fn register() {
+    register_numbers();
+    register_switches();
+}
+
+numbers! {
+    /// Lease time where neither call, workflow nor queue says, milliseconds.
+    default_timeout_ms: i64 => DEFAULT_TIMEOUT_MS, c"qflow.default_timeout_ms" = 300_000, 1, i32::MAX, Userset,
+        c"Time in milliseconds after which fetched jobs are taken back, where neither workflow nor queue says.";
+    /// Retries where neither workflow nor queue says.
+    default_retries: i64 => DEFAULT_RETRIES, c"qflow.default_retries" = 3, 0, 1_000_000, Userset,
+        c"How often a job is tried again, where neither workflow nor queue says.";
+    /// Batch size where neither call, workflow nor queue says.
+    default_batch_size: i64 => DEFAULT_BATCH_SIZE, c"qflow.default_batch_size" = 16, 1, 10_000, Userset,
+        c"Jobs in a batch, where neither call, workflow nor queue says.";
+    /// Concurrency advised to clients where the workflow does not say.
+    default_concurrency: i64 => DEFAULT_CONCURRENCY, c"qflow.default_concurrency" = 10, 1, 1_000_000, Userset,
+        c"Number of producers advised to clients, where the workflow does not say.";
+    /// First back-off where the workflow does not say, milliseconds.
+    default_retry_delay_ms: i64 => DEFAULT_RETRY_DELAY_MS, c"qflow.default_retry_delay_ms" = 1_000, 0, i32::MAX, Userset,
+        c"Delay in milliseconds before the first retry, doubled for each further one.";
+    /// Longest back-off where the workflow does not say, milliseconds.
+    default_retry_max_delay_ms: i64 => DEFAULT_RETRY_MAX_DELAY_MS, c"qflow.default_retry_max_delay_ms" = 300_000, 0, i32::MAX, Userset,
+        c"Longest delay in milliseconds before a retry, before jitter.";
+    /// Most jobs in one fetch.
+    max_demand: i64 => MAX_DEMAND, c"qflow.max_demand" = 10_000, 1, 1_000_000, Suset,
+        c"Most jobs that one fetch may ask for.";
+    /// Most ids in one call.
+    max_ids: usize => MAX_IDS, c"qflow.max_ids" = 100_000, 1, 10_000_000, Suset,
+        c"Most ids, leases, outcomes or new jobs in one call.";
+    /// Most bytes in `data`, and in `metadata`, of a job in a queue made from now on.
+    max_payload_bytes: i64 => MAX_PAYLOAD_BYTES, c"qflow.max_payload_bytes" = 1_048_576, 1, i32::MAX, Suset,
+        c"Most bytes of data, and of metadata, in a job; becomes a CHECK when a queue is created.";
+    /// Most payload bytes in one fetch.
+    max_fetch_bytes: usize => MAX_FETCH_BYTES, c"qflow.max_fetch_bytes" = 67_108_864, 1, i32::MAX, Suset,
+        c"Most bytes of payload in one fetch; a single larger job still comes, alone.";
+    /// Jobs after which a claim floor is saved.
+    floor_save_jobs: i64 => FLOOR_SAVE_JOBS, c"qflow.floor_save_jobs" = 1_000, 1, i32::MAX, Suset,
+        c"A session saves a queue's claim floor for others after it claimed this many jobs.";
+}
+
+switches! {
+    /// Whether a job may be settled without its lease.
+    allow_unfenced => ALLOW_UNFENCED, c"qflow.allow_unfenced" = false, Userset,
+        c"Accept settles without leases. An old consumer can then complete a job that another one runs.";
+    /// Whether the sweep looks for jobs that nothing else would find.
+    sweep => SWEEP, c"qflow.sweep" = true, Suset,
+        c"Look through queues, a chunk at a time, for jobs that neither a fetch nor a reap would find.";
+}

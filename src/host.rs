@@ -1,0 +1,14 @@
+//! What qflow takes from the server that hosts it. All contact with `pg_sys` that the domain needs is wrapped here once,
+//! so that the folders beside this one stay free of pointers.
+
+pub mod call;
+pub mod identity;
+pub mod relation;
+pub mod rows;
+pub mod sequence;
+pub mod snapshot;
+pub mod spi;
+pub mod subtransaction;
+pub mod trigger;
+pub mod value;
+pub mod xact;

@@ -1,0 +1,141 @@
+//! Looking at relations without SQL.
+
+use pgrx::pg_sys;
+
+use super::value;
+use crate::error::Result;
+
+/// Takes ROW EXCLUSIVE on a table for the rest of the transaction and brings the caches up to date; false when the
+/// table is gone.
+pub fn lock_for_jobs(table: pg_sys::Oid) -> bool {
+    // SAFETY: opens and closes the relation, keeping the lock.
+    unsafe {
+        let relation = pg_sys::try_relation_open(table, pg_sys::RowExclusiveLock as i32);
+        if relation.is_null() {
+            return false;
+        }
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+    }
+    true
+}
+
+/// Whether the own transaction holds ACCESS EXCLUSIVE on the table: it may have emptied or rewritten it, which no
+/// snapshot shows.
+pub fn is_rewritable_by_us(table: pg_sys::Oid) -> bool {
+    // SAFETY: the caller holds a lock on the table, so it opens without waiting.
+    unsafe {
+        let relation = pg_sys::try_relation_open(table, pg_sys::NoLock as i32);
+        if relation.is_null() {
+            return true;
+        }
+        let held = pg_sys::CheckRelationLockedByMe(relation, pg_sys::AccessExclusiveLock as i32, false);
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        held
+    }
+}
+
+/// Whether row security filters what the current user sees of the table.
+pub fn hides_rows(table: pg_sys::Oid) -> bool {
+    // SAFETY: reads the catalog; `true` asks for an answer instead of an error.
+    let state = unsafe { pg_sys::check_enable_rls(table, pg_sys::InvalidOid, true) };
+    state == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
+}
+
+/// Whether the current user holds all of `rights` (ACL bits) on the whole table.
+pub fn may(table: pg_sys::Oid, rights: u32) -> bool {
+    let user = super::identity::current_user();
+    // SAFETY: reads the catalog.
+    let result = unsafe { pg_sys::pg_class_aclmask(table, user, rights as _, pg_sys::AclMaskHow::ACLMASK_ALL) };
+    result as u32 == rights
+}
+
+/// Whether the current user may read at least one column of the table.
+pub fn may_read_some_column(table: pg_sys::Oid) -> bool {
+    let user = super::identity::current_user();
+    // SAFETY: reads the catalog.
+    let result = unsafe {
+        pg_sys::pg_attribute_aclcheck_all(table, user, pg_sys::ACL_SELECT as _, pg_sys::AclMaskHow::ACLMASK_ANY)
+    };
+    may(table, pg_sys::ACL_SELECT) || result == pg_sys::AclResult::ACLCHECK_OK
+}
+
+/// The schema with this name, if the current user may see that it exists.
+pub fn schema(name: &str) -> Option<pg_sys::Oid> {
+    let name = server_name(name)?;
+    // SAFETY: the name ends in NUL; `true` asks for an answer instead of an error.
+    let oid = unsafe { pg_sys::get_namespace_oid(name.as_ptr(), true) };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
+/// The relation with this name in a schema, else along the search_path.
+pub fn find(schema_oid: Option<pg_sys::Oid>, name: &str) -> Option<pg_sys::Oid> {
+    let name = server_name(name)?;
+    // SAFETY: the name ends in NUL; both answer InvalidOid when there is none.
+    let oid = unsafe {
+        match schema_oid {
+            Some(schema) => pg_sys::get_relname_relid(name.as_ptr(), schema),
+            None => pg_sys::RelnameGetRelid(name.as_ptr()),
+        }
+    };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
+/// Tells every backend to look at the table anew, once this transaction commits.
+pub fn invalidate(table: pg_sys::Oid) {
+    // SAFETY: queues a message; raises when the table is gone.
+    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table) }
+}
+
+/// A name in the database's encoding.
+fn server_name(name: &str) -> Option<std::ffi::CString> {
+    let datum = value::text(name)?;
+    // SAFETY: `datum` is a text made just now; the copy ends in NUL.
+    let bytes = unsafe {
+        let text = pg_sys::text_to_cstring(datum.cast_mut_ptr());
+        std::ffi::CStr::from_ptr(text).to_owned()
+    };
+    Some(bytes)
+}
+
+/// `schema.table` as SQL writes it, quoted where needed; NULL when the table is gone.
+pub fn qualified_name(table: pg_sys::Oid) -> Result<Option<String>> {
+    // SAFETY: both catalogs' look-ups answer NULL or a NUL-terminated copy.
+    let name = unsafe {
+        let relation = pg_sys::get_rel_name(table);
+        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(table));
+        if relation.is_null() || schema.is_null() {
+            return Ok(None);
+        }
+        pg_sys::cstring_to_text(pg_sys::quote_qualified_identifier(schema, relation))
+    };
+    value::to_string(pg_sys::Datum::from(name)).map(Some)
+}
+
+/// The owner of a relation; `None` when it is gone.
+pub fn owner(table: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    // SAFETY: the tuple is checked before its fixed part is read, and released.
+    unsafe {
+        let key = pg_sys::Datum::from(table);
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as i32, key);
+        if tuple.is_null() {
+            return None;
+        }
+        let form = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>();
+        let owner = (*form).relowner;
+        pg_sys::ReleaseSysCache(tuple);
+        Some(owner)
+    }
+}
+
+/// Whether the current user owns a relation, by himself or through a role.
+pub fn is_owned(table: pg_sys::Oid) -> bool {
+    let user = super::identity::current_user();
+    // SAFETY: reads the catalog.
+    owner(table).is_some_and(|owner| unsafe { pg_sys::has_privs_of_role(user, owner) })
+}
+
+/// Whether a table has a column.
+pub fn has_column(table: pg_sys::Oid, column: &std::ffi::CStr) -> bool {
+    // SAFETY: the name ends in NUL; answers 0 when there is none.
+    unsafe { pg_sys::get_attnum(table, column.as_ptr()) != pg_sys::InvalidAttrNumber as i16 }
+}

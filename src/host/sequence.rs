@@ -1,0 +1,41 @@
+//! Sequences whose numbers must never come twice, crash included.
+
+use pgrx::pg_sys;
+
+/// Waits until the log record that reserves the sequence's latest numbers is durable: one flush for 32 numbers, none
+/// when an earlier commit has flushed it already.
+pub fn make_durable(sequence: pg_sys::Oid) {
+    // SAFETY: the relation stays open and the buffer pinned for as long as they are used; the page of a sequence is its
+    // block 0.
+    unsafe {
+        let relation = pg_sys::relation_open(sequence, pg_sys::AccessShareLock as i32);
+        let buffer = pg_sys::ReadBuffer(relation, 0);
+        let logged_at = pg_sys::BufferGetLSNAtomic(buffer);
+        pg_sys::ReleaseBuffer(buffer);
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        pg_sys::XLogFlush(logged_at);
+    }
+}
+
+/// A lock of this session for the time between two calls, known by a number; released when dropped.
+pub struct Turn(i64);
+
+impl Turn {
+    /// Waits for it.
+    pub fn take(number: i64) -> Self {
+        // SAFETY: calls the server's function of that name with the argument that it takes.
+        unsafe {
+            pgrx::direct_function_call_as_datum(pg_sys::pg_advisory_lock_int8, &[Some(pg_sys::Datum::from(number))]);
+        }
+        Self(number)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // SAFETY: as above; also while an error unwinds.
+        unsafe {
+            pgrx::direct_function_call_as_datum(pg_sys::pg_advisory_unlock_int8, &[Some(pg_sys::Datum::from(self.0))]);
+        }
+    }
+}

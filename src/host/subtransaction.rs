@@ -1,0 +1,83 @@
+//! An internal subtransaction: work whose failure must not take the caller's transaction with it.
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::PgTryBuilder;
+
+use crate::error::Result;
+
+/// The message and SQLSTATE of an error that was caught.
+#[derive(Debug, Clone)]
+pub struct Caught {
+    /// Message of the error.
+    pub message: String,
+    /// Its SQLSTATE.
+    pub sqlstate: String,
+}
+
+/// Runs `work` in a subtransaction: committed when it returns `Ok`, else rolled back and the error handed out. A
+/// cancelled or terminated statement is not caught.
+pub fn attempt<R>(
+    work: impl FnOnce() -> Result<R> + std::panic::UnwindSafe + std::panic::RefUnwindSafe,
+) -> std::result::Result<R, Caught> {
+    let outer = Outer::begin();
+    let outcome =
+        PgTryBuilder::new(|| work().map_err(caught_here)).catch_others(|error| Err(caught_there(error))).execute();
+    outer.finish(outcome.is_ok());
+    outcome
+}
+
+fn caught_here(error: crate::error::Error) -> Caught {
+    Caught { message: error.message().to_owned(), sqlstate: error.code().to_owned() }
+}
+
+fn caught_there(error: CaughtError) -> Caught {
+    let report = match &error {
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report,
+        CaughtError::RustPanic { ereport, .. } => ereport,
+    };
+    if is_cancel(report.sql_error_code()) {
+        error.rethrow();
+    }
+    Caught { message: report.message().to_owned(), sqlstate: sqlstate_text(report.sql_error_code()) }
+}
+
+fn is_cancel(code: pgrx::PgSqlErrorCode) -> bool {
+    use pgrx::PgSqlErrorCode as Code;
+    matches!(code, Code::ERRCODE_QUERY_CANCELED | Code::ERRCODE_ADMIN_SHUTDOWN | Code::ERRCODE_CRASH_SHUTDOWN)
+}
+
+fn sqlstate_text(code: pgrx::PgSqlErrorCode) -> String {
+    // SAFETY: answers a pointer to a static buffer of five characters and NUL, copied at once.
+    unsafe { std::ffi::CStr::from_ptr(pg_sys::unpack_sql_state(code as i32)) }.to_string_lossy().into_owned()
+}
+
+struct Outer {
+    context: pg_sys::MemoryContext,
+    owner: pg_sys::ResourceOwner,
+}
+
+impl Outer {
+    fn begin() -> Self {
+        // SAFETY: remembers where we are and opens a level that `finish` closes.
+        unsafe {
+            let outer = Self { context: pg_sys::CurrentMemoryContext, owner: pg_sys::CurrentResourceOwner };
+            pg_sys::BeginInternalSubTransaction(std::ptr::null());
+            pg_sys::MemoryContextSwitchTo(outer.context);
+            outer
+        }
+    }
+
+    fn finish(self, commit: bool) {
+        // SAFETY: closes the level opened by `begin` and goes back to where it found us.
+        unsafe {
+            if commit {
+                pg_sys::ReleaseCurrentSubTransaction();
+            } else {
+                pg_sys::RollbackAndReleaseCurrentSubTransaction();
+            }
+            pg_sys::MemoryContextSwitchTo(self.context);
+            pg_sys::CurrentResourceOwner = self.owner;
+        }
+    }
+}

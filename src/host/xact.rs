@@ -1,0 +1,61 @@
+//! The transaction that a call runs in.
+
+use pgrx::pg_sys;
+
+/// The own top-level transaction id in 64 bits, if one was assigned.
+pub fn own_xid() -> Option<u64> {
+    // SAFETY: reads the state of the own transaction.
+    let full = unsafe { pg_sys::GetTopFullTransactionIdIfAny() };
+    (full.value != 0).then_some(full.value)
+}
+
+/// The own top-level transaction id in 64 bits; assigns one.
+pub fn assign_xid() -> u64 {
+    // SAFETY: assigns an id, or raises as any writing command would.
+    unsafe { pg_sys::GetTopFullTransactionId() }.value
+}
+
+/// The next transaction id that the server will give out, in 64 bits.
+pub fn next_xid() -> u64 {
+    // SAFETY: reads shared memory under the server's own lock.
+    unsafe { pg_sys::ReadNextFullTransactionId() }.value
+}
+
+/// True at READ COMMITTED, where each statement sees what was committed before it.
+pub fn is_read_committed() -> bool {
+    // SAFETY: a plain integer of the own backend.
+    unsafe { pg_sys::XactIsoLevel < pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
+/// Raises 25006 in a read-only transaction and on a standby, 25000 in a parallel worker, as the executor would.
+pub fn require_writable(function: &'static std::ffi::CStr) {
+    // SAFETY: the functions only read the transaction's state and raise.
+    unsafe {
+        pg_sys::PreventCommandIfReadOnly(function.as_ptr());
+        pg_sys::PreventCommandIfParallelMode(function.as_ptr());
+    }
+}
+
+/// Identifies the cluster: set at initdb, new after dump and restore.
+pub fn system_identifier() -> i64 {
+    // SAFETY: reads the control file's copy in shared memory.
+    unsafe { pg_sys::GetSystemIdentifier() as i64 }
+}
+
+/// The database of this session.
+pub fn database() -> pg_sys::Oid {
+    // SAFETY: a plain value of the own backend.
+    unsafe { pg_sys::MyDatabaseId }
+}
+
+/// The process id of this backend.
+pub fn backend_pid() -> i32 {
+    // SAFETY: a plain value of the own backend.
+    unsafe { pg_sys::MyProcPid }
+}
+
+/// When this backend started, microseconds since 2000-01-01 UTC; tells one use of a process id from the next.
+pub fn backend_start() -> i64 {
+    // SAFETY: a plain value of the own backend.
+    unsafe { pg_sys::MyStartTimestamp }
+}

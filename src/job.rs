@@ -1,0 +1,16 @@
+//! The life of a job: claimed by a fetch, settled by its consumer, or taken back.
+
+pub mod claim;
+pub mod enqueue;
+pub mod extend;
+pub mod floor;
+pub mod floor_store;
+pub mod lease;
+pub mod outcomes;
+pub mod reap;
+pub mod retry;
+pub mod settle;
+pub mod state;
+pub mod statement;
+pub mod sweep;
+pub mod table;

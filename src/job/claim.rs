@@ -1,0 +1,80 @@
+//! Claiming jobs for a fetch: find candidates, lock what nobody else holds, claim it, write the lease, and learn from
+//! what was seen where the next fetch can start.
+
+mod picker;
+mod scan;
+mod search;
+
+use std::collections::HashMap;
+
+use self::search::Search;
+use super::floor_store;
+use super::lease::{self, Lease, NewLease};
+use crate::error::Result;
+use crate::host::spi::{connected, Row, Spi};
+use crate::host::value;
+use crate::queue::cache::Workflow;
+
+/// What a fetch asks for, precedence applied.
+pub struct Demand<'a> {
+    /// Whose jobs.
+    pub workflow: &'a Workflow,
+    /// At most this many.
+    pub jobs: usize,
+    /// Lease time, milliseconds.
+    pub timeout_ms: i64,
+    /// The worker's name, if it gave one.
+    pub worker: Option<&'a str>,
+}
+
+/// A lease with its claimed jobs, while their rows can be read. `emit` gets each row in the order of claiming: id, data,
+/// metadata, attempt, inserted_at, failure_reason.
+pub fn claim(demand: &Demand, emit: impl FnMut(&Lease, Row)) -> Result<()> {
+    let queue = &demand.workflow.queue;
+    let now = value::now();
+    let floor = floor_store::current(queue.row.number, queue.row.table, now)?;
+    connected(|spi| {
+        let mut search = Search::begin(spi, queue, floor, demand.jobs, now)?;
+        let locked = search.lock_candidates(spi, queue)?;
+        let count = if locked.is_empty() { 0 } else { take(spi, demand, &locked, now, emit)? };
+        if let Some(floor) = search.learned() {
+            floor_store::moved(queue.row.number, queue.row.table, floor, count, now)?;
+        }
+        Ok(())
+    })
+}
+
+/// Claims locked jobs under a new lease.
+fn take(spi: &Spi, demand: &Demand, ids: &[i64], now: i64, mut emit: impl FnMut(&Lease, Row)) -> Result<usize> {
+    let workflow = demand.workflow;
+    let mut lease = Lease {
+        id: lease::next_id()?,
+        queue: workflow.queue.row.number,
+        workflow: workflow.name.clone(),
+        timeout_ms: demand.timeout_ms,
+        max_attempts: workflow.max_attempts(),
+        backoff: workflow.backoff(),
+        deadline: now.saturating_add(demand.timeout_ms.saturating_mul(1_000)),
+        job_ids: Vec::new(),
+    };
+    let rows = workflow.queue.jobs.claim(spi, ids, lease.id, now)?;
+    let order: HashMap<i64, usize> = ids.iter().enumerate().map(|(at, id)| (*id, at)).collect();
+    let place = |row: &Row| row.bigint(1).and_then(|id| order.get(&id).copied());
+    let mut claimed: Vec<(Option<usize>, Row)> = rows.iter().map(|row| (place(&row), row)).collect();
+    claimed.sort_by_key(|(place, _)| *place);
+    lease.job_ids = claimed.iter().filter_map(|(_, row)| row.bigint(1)).collect();
+    if lease.job_ids.is_empty() {
+        return Ok(0);
+    }
+    lease::add(&NewLease {
+        workflow: &workflow.name,
+        lease: &lease,
+        leased_at: now,
+        bound: false,
+        worker: demand.worker,
+    })?;
+    for (_, row) in &claimed {
+        emit(&lease, *row);
+    }
+    Ok(claimed.len())
+}

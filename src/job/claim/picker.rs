@@ -1,0 +1,167 @@
+//! Which candidates to try next: due jobs first, but at most half of the demand while fresh jobs wait; never more bytes
+//! than a fetch may carry, but always at least one job.
+
+use std::collections::HashSet;
+
+use crate::job::table::Candidate;
+
+/// Picks candidates round by round until enough of them are locked.
+pub struct Picker {
+    wanted: usize,
+    max_bytes: usize,
+    bytes: usize,
+    due_at: usize,
+    fresh_at: usize,
+    due_locked: usize,
+    has_hit_cap: bool,
+    /// All that were tried.
+    pub tried: HashSet<i64>,
+    /// Those that were locked, in the order of claiming.
+    pub locked: Vec<i64>,
+}
+
+/// What may be picked from.
+pub struct Choice<'a> {
+    /// Due jobs in order.
+    pub due: &'a [Candidate],
+    /// Fresh jobs in order.
+    pub fresh: &'a [Candidate],
+    /// Whether there are no more fresh jobs than these.
+    pub fresh_complete: bool,
+}
+
+impl Picker {
+    /// For at most `wanted` jobs of together `max_bytes`.
+    pub fn new(wanted: usize, max_bytes: usize) -> Self {
+        Self {
+            wanted,
+            max_bytes,
+            bytes: 0,
+            due_at: 0,
+            fresh_at: 0,
+            due_locked: 0,
+            has_hit_cap: false,
+            tried: HashSet::new(),
+            locked: Vec::new(),
+        }
+    }
+
+    /// How many are still missing.
+    pub fn missing(&self) -> usize {
+        self.wanted.saturating_sub(self.locked.len())
+    }
+
+    /// Whether nothing more may be picked.
+    pub fn is_full(&self) -> bool {
+        self.missing() == 0 || self.has_hit_cap && !self.locked.is_empty()
+    }
+
+    /// The next to try: due ones, then fresh ones.
+    pub fn pick(&mut self, choice: &Choice) -> Vec<Candidate> {
+        if self.is_full() {
+            return Vec::new();
+        }
+        let missing = self.missing();
+        let waiting = choice.fresh.len() - self.fresh_at;
+        let share = self.wanted.div_ceil(2).saturating_sub(self.due_locked);
+        let spare = if choice.fresh_complete { missing.saturating_sub(waiting) } else { 0 };
+        let due = (choice.due.len() - self.due_at).min(share.max(spare)).min(missing);
+        let fresh = waiting.min(missing - due);
+        let next = choice.due[self.due_at..self.due_at + due].iter();
+        let next = next.chain(&choice.fresh[self.fresh_at..self.fresh_at + fresh]);
+        let picked = self.within_bytes(next.copied().collect());
+        let of_due = picked.len().min(due);
+        self.due_at += of_due;
+        self.fresh_at += picked.len() - of_due;
+        picked
+    }
+
+    /// Cuts a choice where it would be too much to carry. A job that was tried already is passed over by `note`.
+    fn within_bytes(&mut self, next: Vec<Candidate>) -> Vec<Candidate> {
+        let mut sum = self.bytes;
+        let mut picked = Vec::with_capacity(next.len());
+        for candidate in next {
+            sum = sum.saturating_add(candidate.bytes);
+            let is_first = picked.is_empty() && self.locked.is_empty();
+            if sum > self.max_bytes && !is_first {
+                self.has_hit_cap = true;
+                break;
+            }
+            picked.push(candidate);
+        }
+        picked
+    }
+
+    /// Notes which of the picked ones were locked. A job found in two places counts once.
+    pub fn note(&mut self, picked: &[Candidate], due: impl Fn(&Candidate) -> bool, locked: &HashSet<i64>) {
+        self.has_hit_cap = self.has_hit_cap && !locked.is_empty();
+        for candidate in picked {
+            if !self.tried.insert(candidate.id) || !locked.contains(&candidate.id) {
+                continue;
+            }
+            self.bytes = self.bytes.saturating_add(candidate.bytes);
+            self.due_locked += usize::from(due(candidate));
+            self.locked.push(candidate.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::floor::Key;
+    use crate::job::table::Place;
+
+    fn due(id: i64) -> Candidate {
+        Candidate { id, bytes: 10, place: Place::Due(id) }
+    }
+
+    fn fresh(id: i64) -> Candidate {
+        Candidate { id, bytes: 10, place: Place::Fresh(0, Key { xid: 1, id }) }
+    }
+
+    fn is_due(candidate: &Candidate) -> bool {
+        matches!(candidate.place, Place::Due(_))
+    }
+
+    /// Picks until nothing is left; what stands in `held` cannot be locked.
+    fn run(wanted: usize, max_bytes: usize, due: &[Candidate], fresh: &[Candidate], held: &[i64]) -> Vec<i64> {
+        let mut picker = Picker::new(wanted, max_bytes);
+        loop {
+            let picked = picker.pick(&Choice { due, fresh, fresh_complete: true });
+            if picked.is_empty() {
+                return picker.locked;
+            }
+            let locked = picked.iter().map(|c| c.id).filter(|id| !held.contains(id)).collect();
+            picker.note(&picked, is_due, &locked);
+        }
+    }
+
+    #[test]
+    fn due_jobs_come_first_and_take_at_most_half_rounded_up() {
+        let due: Vec<_> = (1..=10).map(due).collect();
+        let fresh: Vec<_> = (101..=110).map(fresh).collect();
+        assert_eq!(run(5, 1_000, &due, &fresh, &[]), [1, 2, 3, 101, 102]);
+        assert_eq!(run(1, 1_000, &due, &fresh, &[]), [1]);
+        assert_eq!(run(8, 1_000, &due, &fresh[..1], &[]), [1, 2, 3, 4, 5, 6, 7, 101]);
+        assert_eq!(run(4, 1_000, &[], &fresh, &[]), [101, 102, 103, 104]);
+        assert_eq!(run(4, 1_000, &due, &[], &[]), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn what_others_hold_is_replaced() {
+        let due: Vec<_> = (1..=10).map(due).collect();
+        let fresh: Vec<_> = (101..=110).map(fresh).collect();
+        assert_eq!(run(4, 1_000, &due, &fresh, &[1, 101]), [2, 102, 3, 103]);
+        assert_eq!(run(30, 1_000, &due, &fresh, &[1]).len(), 19);
+    }
+
+    #[test]
+    fn bytes_are_capped_but_one_job_always_comes() {
+        let fresh: Vec<_> = (1..=9).map(fresh).collect();
+        assert_eq!(run(9, 35, &[], &fresh, &[]), [1, 2, 3]);
+        assert_eq!(run(9, 35, &[], &fresh, &[2]), [1, 3]);
+        assert_eq!(run(9, 5, &[], &fresh, &[]), [1]);
+        assert_eq!(run(9, 5, &[], &fresh, &[1, 2]), [3]);
+    }
+}

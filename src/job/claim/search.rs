@@ -1,0 +1,128 @@
+//! The search of one fetch: candidates found and locked, and what the floor can learn from what was seen.
+
+use std::collections::HashSet;
+
+use super::picker::{Choice, Picker};
+use super::scan::{fresh_place, Scan};
+use crate::error::Result;
+use crate::guc;
+use crate::host::snapshot::{Evidence, Horizon};
+use crate::host::spi::{Mode, Spi};
+use crate::host::xact;
+use crate::job::floor::Floor;
+use crate::job::table::{Candidate, Place};
+use crate::queue::cache::Queue;
+
+/// A search for claimable jobs.
+pub struct Search {
+    now: i64,
+    floor: Floor,
+    horizon: Horizon,
+    fresh: Scan,
+    /// What the evidence snapshot shows, where candidates are looked for with another one.
+    evidence: Option<Scan>,
+    may_learn: bool,
+    due: Vec<Candidate>,
+    due_complete: bool,
+    picker: Picker,
+}
+
+impl Search {
+    /// Looks for `wanted` candidates. The floor must be older than this call: its evidence is taken here.
+    pub fn begin(spi: &Spi, queue: &Queue, floor: Floor, wanted: usize, now: i64) -> Result<Self> {
+        let snapshot = Evidence::take();
+        let horizon = snapshot.horizon.clone();
+        // Without a transaction id of our own and at READ COMMITTED the evidence shows just what can be claimed: one
+        // scan serves both.
+        let serves_both = xact::own_xid().is_none() && xact::is_read_committed();
+        let limit = if serves_both { horizon.end } else { xact::next_xid() + 1 };
+        let segments = floor.segments(&horizon, limit);
+        let mut search = Self {
+            now,
+            floor,
+            horizon,
+            fresh: Scan::new(segments.clone()),
+            evidence: None,
+            may_learn: queue.jobs.shows_everything(),
+            due: Vec::new(),
+            due_complete: false,
+            picker: Picker::new(wanted, guc::max_fetch_bytes()),
+        };
+        search.fresh.go_on(spi, &queue.jobs, wanted, Mode::Read)?;
+        if serves_both {
+            search.more_due(spi, queue, wanted, Mode::Read)?;
+            return Ok(search);
+        }
+        drop(snapshot);
+        search.evidence = Some(std::mem::replace(&mut search.fresh, Scan::new(segments)));
+        search.look_further(spi, queue, wanted)?;
+        Ok(search)
+    }
+
+    /// Locks candidates until there are enough or none is left; answers them in the order of claiming.
+    pub fn lock_candidates(&mut self, spi: &Spi, queue: &Queue) -> Result<Vec<i64>> {
+        loop {
+            let choice = Choice { due: &self.due, fresh: &self.fresh.found, fresh_complete: self.fresh.is_complete() };
+            let picked = self.picker.pick(&choice);
+            if !picked.is_empty() {
+                let ids: Vec<i64> = picked.iter().map(|candidate| candidate.id).collect();
+                let locked: HashSet<i64> = queue.jobs.lock_pending(spi, &ids, self.now)?.into_iter().collect();
+                self.picker.note(&picked, |candidate| matches!(candidate.place, Place::Due(_)), &locked);
+            } else if self.picker.is_full() || self.due_complete && self.fresh.is_complete() {
+                return Ok(self.picker.locked.clone());
+            } else {
+                self.look_further(spi, queue, self.picker.missing())?;
+            }
+        }
+    }
+
+    /// More candidates, with a snapshot of their own: newer than the evidence and, since this call has changed no row
+    /// yet, no less of one for what it shows as taken by others.
+    fn look_further(&mut self, spi: &Spi, queue: &Queue, limit: usize) -> Result<()> {
+        if !self.due_complete {
+            self.more_due(spi, queue, limit, Mode::Write)?;
+        }
+        self.fresh.go_on(spi, &queue.jobs, limit, Mode::Write)
+    }
+
+    fn more_due(&mut self, spi: &Spi, queue: &Queue, limit: usize, mode: Mode) -> Result<()> {
+        let after = match self.due.last() {
+            Some(Candidate { id, place: Place::Due(at), .. }) => (*at, *id),
+            _ => (i64::MIN, i64::MIN),
+        };
+        let more = queue.jobs.due(spi, self.now, after, limit, mode)?;
+        self.due_complete = more.len() < limit;
+        self.due.extend(more);
+        Ok(())
+    }
+
+    /// The floor that follows from what was seen; `None` where nothing may be learned.
+    pub fn learned(self) -> Option<Floor> {
+        if !self.may_learn {
+            return None;
+        }
+        let locked: HashSet<i64> = self.picker.locked.iter().copied().collect();
+        let tried = &self.picker.tried;
+        let shown = self.evidence.as_ref().unwrap_or(&self.fresh);
+        let seen = match &self.evidence {
+            None => shown.seen(|id| tried.contains(&id) && !locked.contains(&id)),
+            Some(_) => {
+                let hidden = self.hidden_from_claiming();
+                shown.seen(|id| hidden.contains(&id) || tried.contains(&id) && !locked.contains(&id))
+            }
+        };
+        Some(self.floor.advanced(&self.horizon, shown.segments(), &seen))
+    }
+
+    /// Jobs that the evidence shows as pending, but not the snapshot with which jobs are claimed, although its scan went
+    /// past them: claimed earlier by this transaction, or changed since.
+    fn hidden_from_claiming(&self) -> HashSet<i64> {
+        let offered: HashSet<i64> = self.fresh.found.iter().map(|candidate| candidate.id).collect();
+        let shown = self.evidence.iter().flat_map(|scan| &scan.found);
+        shown
+            .filter(|candidate| !offered.contains(&candidate.id))
+            .filter(|candidate| fresh_place(candidate).is_some_and(|(at, key)| self.fresh.has_passed(at, key)))
+            .map(|candidate| candidate.id)
+            .collect()
+    }
+}

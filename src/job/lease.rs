@@ -1,0 +1,318 @@
+//! Leases: one row per fetch in `qflow.lease`, and the ids that fence them. All of it runs as the extension's owner.
+
+use std::cell::Cell;
+
+use pgrx::pg_sys;
+
+use super::retry::Backoff;
+use crate::error::{Error, Result};
+use crate::host::sequence::{self, Turn};
+use crate::host::spi::{connected, kept, once, Mode, Row};
+use crate::host::{relation, value, xact};
+use crate::queue::registry::as_owner;
+
+/// What a settle or a reap needs to know of a lease, as it was when the jobs were fetched.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    /// The fencing token.
+    pub id: i64,
+    /// Number of the queue.
+    pub queue: i64,
+    /// Its workflow.
+    pub workflow: String,
+    /// Lease time, milliseconds.
+    pub timeout_ms: i64,
+    /// Tries in all.
+    pub max_attempts: i32,
+    /// Delays before retries.
+    pub backoff: Backoff,
+    /// When it ends, microseconds.
+    pub deadline: i64,
+    /// The jobs that were fetched with it.
+    pub job_ids: Vec<i64>,
+}
+
+const TURN: i64 = 0x7166_6c6f_7701; // "qflow", 1
+const COLUMNS_TYPES: [pg_sys::Oid; 14] = [
+    pg_sys::INT8OID,
+    pg_sys::INT8OID,
+    pg_sys::TEXTOID,
+    pg_sys::INT8OID,
+    pg_sys::INT4OID,
+    pg_sys::INT8OID,
+    pg_sys::INT8OID,
+    pg_sys::TIMESTAMPTZOID,
+    pg_sys::TIMESTAMPTZOID,
+    pg_sys::INT8ARRAYOID,
+    pg_sys::INT4OID,
+    pg_sys::TIMESTAMPTZOID,
+    pg_sys::BOOLOID,
+    pg_sys::TEXTOID,
+];
+
+const NEXT_ID: &str = "SELECT pg_catalog.nextval('qflow.lease_id'::pg_catalog.regclass)";
+
+const ADD: &str = "INSERT INTO qflow.lease (id, queue, workflow, timeout_ms, max_attempts, retry_delay_ms,
+        retry_max_delay_ms, leased_at, deadline, job_ids, backend_pid, backend_start, bound, worker)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+
+const LOCK: &str = "SELECT id, queue, workflow, timeout_ms, max_attempts, retry_delay_ms, retry_max_delay_ms, deadline,
+        job_ids
+    FROM qflow.lease WHERE id OPERATOR(pg_catalog.=) ANY ($1) ORDER BY id FOR UPDATE";
+
+const LOCK_EXPIRED: &str = "SELECT id, queue, workflow, timeout_ms, max_attempts, retry_delay_ms, retry_max_delay_ms,
+        deadline, job_ids
+    FROM qflow.lease
+    WHERE queue OPERATOR(pg_catalog.=) $1 AND deadline OPERATOR(pg_catalog.<=) $2
+        AND ROW(deadline, id) OPERATOR(pg_catalog.>) ROW($3, $4)
+    ORDER BY deadline, id LIMIT $5 FOR UPDATE SKIP LOCKED";
+
+const ANY_EXPIRED: &str = "SELECT 1 FROM qflow.lease
+    WHERE queue OPERATOR(pg_catalog.=) $1 AND deadline OPERATOR(pg_catalog.<=) $2 LIMIT 1";
+
+const REMOVE: &str = "DELETE FROM qflow.lease WHERE id OPERATOR(pg_catalog.=) ANY ($1)";
+
+const EXTEND: &str = "UPDATE qflow.lease SET deadline = $2 WHERE id OPERATOR(pg_catalog.=) $1";
+
+const CONTAINS: &str = "SELECT j.id FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS j (id, lease)
+    JOIN qflow.lease l ON l.id OPERATOR(pg_catalog.=) j.lease
+    WHERE j.id OPERATOR(pg_catalog.=) ANY (l.job_ids)";
+
+const TIMELINE: &str = "SELECT t, EXISTS (
+        SELECT FROM qflow.lease_timeline l WHERE l.timeline OPERATOR(pg_catalog.=) t)
+    FROM pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) AS t";
+
+const JUMP: &str = "SELECT pg_catalog.setval('qflow.lease_id'::pg_catalog.regclass,
+        GREATEST(pg_catalog.nextval('qflow.lease_id'::pg_catalog.regclass), $1)
+            OPERATOR(pg_catalog.+) 4294967296
+            OPERATOR(pg_catalog.+) pg_catalog.floor(pg_catalog.random() OPERATOR(pg_catalog.*) 4294967296)::pg_catalog.int8)";
+
+const NOTE_TIMELINE: &str = "INSERT INTO qflow.lease_timeline
+    SELECT $1 WHERE pg_catalog.pg_try_advisory_xact_lock($2) ON CONFLICT DO NOTHING";
+
+/// A lease about to be written.
+pub struct NewLease<'a> {
+    /// Who fetches.
+    pub workflow: &'a str,
+    /// The lease, its workflow's settings included.
+    pub lease: &'a Lease,
+    /// When it began, microseconds.
+    pub leased_at: i64,
+    /// Whether it ends with the session.
+    pub bound: bool,
+    /// The worker's name, if it gave one.
+    pub worker: Option<&'a str>,
+}
+
+/// A new fencing token: never given out before, whatever crashed since. Assigns a transaction id.
+pub fn next_id() -> Result<i64> {
+    as_owner(|| {
+        follow_timeline()?;
+        let id = connected(|spi| {
+            let plan = kept(spi, NEXT_ID, &[])?;
+            let rows = plan.run(spi, &[], Mode::Write)?;
+            rows.first().and_then(|row| row.bigint(1)).ok_or_else(|| Error::internal("no lease id"))
+        })?;
+        flush_ids()?;
+        Ok(id)
+    })
+}
+
+/// Moves the sequence far ahead, above `floor` too: for a database that may not know the newest ids given out.
+pub fn jump(floor: i64) -> Result<()> {
+    as_owner(|| {
+        let _turn = Turn::take(TURN);
+        connected(|spi| once(spi, JUMP, &[(pg_sys::INT8OID, value::bigint(floor))]).map(|_| ()))?;
+        flush_ids()
+    })
+}
+
+fn flush_ids() -> Result<()> {
+    let sequence = relation::schema("qflow").and_then(|schema| relation::find(Some(schema), "lease_id"));
+    let sequence = sequence.ok_or_else(|| Error::not_ready("sequence qflow.lease_id is missing"))?;
+    sequence::make_durable(sequence);
+    Ok(())
+}
+
+thread_local! {
+    static TIMELINE_KNOWN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// After a promotion or a point-in-time restore the sequence may stand below ids that were given out: once per session
+/// the timeline is compared with the one on which the sequence was last moved ahead.
+fn follow_timeline() -> Result<()> {
+    if TIMELINE_KNOWN.get() {
+        return Ok(());
+    }
+    let (timeline, known) = connected(|spi| {
+        let rows = once(spi, TIMELINE, &[])?;
+        let row = rows.first().ok_or_else(|| Error::internal("no timeline"))?;
+        Ok((row.text(1)?.unwrap_or_default(), row.flag(2)))
+    })?;
+    if !known {
+        jump(0)?;
+        let args = [(pg_sys::TEXTOID, value::text(&timeline)), (pg_sys::INT8OID, value::bigint(TURN + 1))];
+        connected(|spi| once(spi, NOTE_TIMELINE, &args).map(|_| ()))?;
+    }
+    TIMELINE_KNOWN.set(known);
+    Ok(())
+}
+
+/// Writes the row of a lease.
+pub fn add(new: &NewLease) -> Result<()> {
+    let lease = new.lease;
+    let args = [
+        value::bigint(lease.id),
+        value::bigint(lease.queue),
+        value::text(new.workflow),
+        value::bigint(lease.timeout_ms),
+        value::int(lease.max_attempts),
+        value::bigint(lease.backoff.delay_ms),
+        value::bigint(lease.backoff.max_delay_ms),
+        value::timestamp(new.leased_at),
+        value::timestamp(lease.deadline),
+        value::bigints(&lease.job_ids),
+        value::int(xact::backend_pid()),
+        value::timestamp(xact::backend_start()),
+        value::boolean(new.bound),
+        value::opt_text(new.worker),
+    ];
+    as_owner(|| connected(|spi| kept(spi, ADD, &COLUMNS_TYPES)?.run(spi, &args, Mode::Write).map(|_| ())))
+}
+
+/// Locks leases in ascending order, waiting; those that are gone are left out.
+pub fn lock(ids: &[i64]) -> Result<Vec<Lease>> {
+    as_owner(|| {
+        connected(|spi| {
+            let rows = kept(spi, LOCK, &[pg_sys::INT8ARRAYOID])?.run(spi, &[value::bigints(ids)], Mode::Write)?;
+            let leases: Result<Vec<Lease>> = rows.iter().map(|row| lease_of(&row)).collect();
+            leases
+        })
+    })
+}
+
+/// Locks expired leases of a queue, oldest deadline first, from after position `after` (deadline, id); never waits.
+pub fn lock_expired(queue: i64, now: i64, after: (i64, i64), limit: i64) -> Result<Vec<Lease>> {
+    const TYPES: [pg_sys::Oid; 5] =
+        [pg_sys::INT8OID, pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPTZOID, pg_sys::INT8OID, pg_sys::INT8OID];
+    let args = [
+        value::bigint(queue),
+        value::timestamp(now),
+        value::timestamp(after.0),
+        value::bigint(after.1),
+        value::bigint(limit),
+    ];
+    as_owner(|| {
+        connected(|spi| {
+            let rows = kept(spi, LOCK_EXPIRED, &TYPES)?.run(spi, &args, Mode::Write)?;
+            let leases: Result<Vec<Lease>> = rows.iter().map(|row| lease_of(&row)).collect();
+            leases
+        })
+    })
+}
+
+/// Whether a queue has an expired lease; reads only.
+pub fn any_expired(queue: i64, now: i64) -> Result<bool> {
+    const TYPES: [pg_sys::Oid; 2] = [pg_sys::INT8OID, pg_sys::TIMESTAMPTZOID];
+    let args = [value::bigint(queue), value::timestamp(now)];
+    as_owner(|| connected(|spi| Ok(kept(spi, ANY_EXPIRED, &TYPES)?.run(spi, &args, Mode::Write)?.count() > 0)))
+}
+
+/// Removes leases whose rows are locked and whose jobs have all ended.
+pub fn remove(ids: &[i64]) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let args = [value::bigints(ids)];
+    as_owner(|| connected(|spi| kept(spi, REMOVE, &[pg_sys::INT8ARRAYOID])?.run(spi, &args, Mode::Write).map(|_| ())))
+}
+
+/// Sets the deadline of a locked lease, microseconds.
+pub fn set_deadline(id: i64, deadline: i64) -> Result<()> {
+    const TYPES: [pg_sys::Oid; 2] = [pg_sys::INT8OID, pg_sys::TIMESTAMPTZOID];
+    let args = [value::bigint(id), value::timestamp(deadline)];
+    as_owner(|| connected(|spi| kept(spi, EXTEND, &TYPES)?.run(spi, &args, Mode::Write).map(|_| ())))
+}
+
+/// Of (job, lease) pairs, the jobs whose lease row exists and contains them.
+pub fn containing(pairs: &[(i64, i64)]) -> Result<Vec<i64>> {
+    const TYPES: [pg_sys::Oid; 2] = [pg_sys::INT8ARRAYOID, pg_sys::INT8ARRAYOID];
+    let args = [
+        value::bigints(&pairs.iter().map(|pair| pair.0).collect::<Vec<_>>()),
+        value::bigints(&pairs.iter().map(|pair| pair.1).collect::<Vec<_>>()),
+    ];
+    as_owner(|| {
+        connected(|spi| {
+            let rows = kept(spi, CONTAINS, &TYPES)?.run(spi, &args, Mode::Write)?;
+            let ids: Vec<i64> = rows.iter().filter_map(|row| row.bigint(1)).collect();
+            Ok(ids)
+        })
+    })
+}
+
+fn lease_of(row: &Row) -> Result<Lease> {
+    Ok(Lease {
+        id: row.bigint(1).unwrap_or_default(),
+        queue: row.bigint(2).unwrap_or_default(),
+        workflow: row.text(3)?.unwrap_or_default(),
+        timeout_ms: row.bigint(4).unwrap_or_default(),
+        max_attempts: row.int(5).unwrap_or_default(),
+        backoff: Backoff {
+            delay_ms: row.bigint(6).unwrap_or_default(),
+            max_delay_ms: row.bigint(7).unwrap_or_default(),
+        },
+        deadline: row.bigint(8).unwrap_or_default(),
+        job_ids: row.bigints(9),
+    })
+}
+
+/// A lease as the views show it.
+pub struct Overview {
+    /// The fencing token.
+    pub id: i64,
+    /// Number of the queue.
+    pub queue: i64,
+    /// Its workflow.
+    pub workflow: String,
+    /// When it began, microseconds.
+    pub leased_at: i64,
+    /// When it ends, microseconds.
+    pub deadline: i64,
+    /// The worker's name, if it gave one.
+    pub worker: Option<String>,
+    /// Process id of the backend that fetched.
+    pub pid: i32,
+    /// Whether it ends with that backend.
+    pub bound: bool,
+    /// The jobs that were fetched with it.
+    pub job_ids: Vec<i64>,
+}
+
+const OVERVIEW: &str = "SELECT id, queue, workflow, leased_at, deadline, worker, backend_pid, bound, job_ids
+    FROM qflow.lease ORDER BY id";
+
+/// All leases, in the order of their ids.
+pub fn overview() -> Result<Vec<Overview>> {
+    as_owner(|| {
+        connected(|spi| {
+            let rows = once(spi, OVERVIEW, &[])?;
+            let leases: Result<Vec<Overview>> = rows
+                .iter()
+                .map(|row| {
+                    Ok(Overview {
+                        id: row.bigint(1).unwrap_or_default(),
+                        queue: row.bigint(2).unwrap_or_default(),
+                        workflow: row.text(3)?.unwrap_or_default(),
+                        leased_at: row.bigint(4).unwrap_or_default(),
+                        deadline: row.bigint(5).unwrap_or_default(),
+                        worker: row.text(6)?,
+                        pid: row.int(7).unwrap_or_default(),
+                        bound: row.flag(8),
+                        job_ids: row.bigints(9),
+                    })
+                })
+                .collect();
+            leases
+        })
+    })
+}

@@ -1,0 +1,128 @@
+//! Taking back what consumers did not settle in time. Acts as the table's owner, restricted; never waits for a row: a
+//! lease of which a job is locked stays, and is looked at again.
+
+use std::panic::AssertUnwindSafe;
+
+use super::lease::{self, Lease};
+use super::retry;
+use super::state::{JobState, Status};
+use super::sweep;
+use super::table::Change;
+use crate::error::Result;
+use crate::host::spi::connected;
+use crate::host::subtransaction::attempt;
+use crate::host::value;
+use crate::host::{identity, xact};
+use crate::queue::cache::Queue;
+use crate::queue::settings::MAX_MS;
+
+/// Why a job failed that nobody settled.
+pub const LEASE_EXPIRED: &str = "lease expired";
+/// Leases looked at in one go.
+const LEASES_AT_ONCE: i64 = 64;
+/// Leases looked at in one pass, so that one with jobs that stay locked cannot hold up the rest for ever.
+const MAX_LEASES: usize = 10_000;
+/// Jobs that a fetch takes back on the way.
+const JOBS_A_FETCH: usize = 64;
+/// A fetch looks after its queue this often, microseconds.
+const FETCH_EVERY: i64 = 1_000_000;
+
+/// What a pass took back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reaped {
+    /// Jobs that are pending again.
+    pub returned: i64,
+    /// Jobs that failed, because no attempt was left.
+    pub failed: i64,
+}
+
+/// Takes back at most `max_jobs` jobs of a queue's expired leases.
+pub fn reap(queue: &Queue, max_jobs: usize, now: i64) -> Result<Reaped> {
+    let mut total = Reaped::default();
+    let mut after = (i64::MIN, i64::MIN);
+    let mut seen = 0;
+    loop {
+        let leases = lease::lock_expired(queue.row.number, now, after, LEASES_AT_ONCE)?;
+        for lease in &leases {
+            let room = max_jobs.saturating_sub((total.returned + total.failed) as usize);
+            if room == 0 {
+                return Ok(total);
+            }
+            let reaped = take_back(queue, lease, room, now)?;
+            total.returned += reaped.returned;
+            total.failed += reaped.failed;
+            after = (lease.deadline, lease.id);
+        }
+        seen += leases.len();
+        if leases.is_empty() || seen >= MAX_LEASES {
+            return Ok(total);
+        }
+    }
+}
+
+fn take_back(queue: &Queue, lease: &Lease, max_jobs: usize, now: i64) -> Result<Reaped> {
+    let reaped = identity::restricted_as(queue.owner, || {
+        connected(|spi| {
+            let held = queue.jobs.lock_held(spi, &lease.job_ids, lease.id, max_jobs)?;
+            let changes: Vec<Change> = held.iter().map(|(id, job)| change(*id, job, lease, now)).collect();
+            queue.jobs.apply(spi, &changes, now)?;
+            Ok(count(&changes))
+        })
+    })?;
+    if !connected(|spi| super::settle::is_any_held(spi, queue, lease))? {
+        lease::remove(&[lease.id])?;
+    }
+    Ok(reaped)
+}
+
+fn change(id: i64, job: &JobState, lease: &Lease, now: i64) -> Change {
+    let wait_ms = retry::delay_ms(&lease.backoff, i64::from(job.attempt), value::random());
+    expired(id, job.attempt, lease.max_attempts, wait_ms, now)
+}
+
+/// The end of a hold that ran out: pending again after `wait_ms`, or failed when no attempt is left.
+pub fn expired(id: i64, attempt: i32, max_attempts: i32, wait_ms: i64, now: i64) -> Change {
+    let spent = retry::spent(attempt, max_attempts);
+    let wait = wait_ms.min(MAX_MS).saturating_mul(1_000);
+    Change {
+        id,
+        status: if spent { Status::Failed } else { Status::Pending },
+        available_at: (!spent).then(|| now.saturating_add(wait)),
+        refund: 0,
+        reason: value::text(LEASE_EXPIRED),
+    }
+}
+
+/// How many changes return a job, and how many end one.
+pub fn count(changes: &[Change]) -> Reaped {
+    let failed = changes.iter().filter(|change| change.status == Status::Failed).count() as i64;
+    Reaped { returned: changes.len() as i64 - failed, failed }
+}
+
+/// What a fetch does for its queue on the way, at most once a second in a session, since no worker does it: takes back
+/// a few expired jobs and sweeps a little. What fails here is reported and does not hold up the fetch.
+pub fn look_after(queue: &Queue, now: i64) -> Result<()> {
+    let last = queue.jobs.last_reap.get();
+    // Under an old snapshot, rows that changed since would raise 40001 for the fetch's transaction.
+    if now >= last && now - last < FETCH_EVERY || !xact::is_read_committed() {
+        return Ok(());
+    }
+    queue.jobs.last_reap.set(now);
+    if lease::any_expired(queue.row.number, now)? {
+        report(
+            queue,
+            "take back expired jobs",
+            attempt(AssertUnwindSafe(|| reap(queue, JOBS_A_FETCH, now).map(|_| ()))),
+        );
+    }
+    if sweep::is_due_in_fetch(queue) {
+        report(queue, "sweep", attempt(AssertUnwindSafe(|| sweep::in_fetch(queue, now))));
+    }
+    Ok(())
+}
+
+fn report(queue: &Queue, task: &str, outcome: std::result::Result<(), crate::host::subtransaction::Caught>) {
+    if let Err(caught) = outcome {
+        pgrx::warning!("qflow could not {task} in queue {}: {} ({})", queue.name, caught.message, caught.sqlstate);
+    }
+}

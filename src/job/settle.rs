@@ -1,0 +1,224 @@
+//! Settling: how the jobs of leases ended. Lease rows are locked first, then job rows, both ascending, so that crossed
+//! calls queue up instead of deadlocking; a lease goes when nothing is in progress under it any more.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::lease::{self, Lease};
+use super::retry;
+use super::state::{self, JobState, Outcome, Status, Verdict};
+use super::table::Change;
+use crate::error::Result;
+use crate::host::snapshot::Latest;
+use crate::host::spi::{connected, Spi};
+use crate::host::value::{self, Arg};
+use crate::queue::cache::{Queue, Workflow};
+use crate::queue::settings::OnComplete;
+
+/// One job's end, as asked for.
+#[derive(Clone)]
+pub struct Ask {
+    /// The job.
+    pub id: i64,
+    /// Its fencing token; `None` where unfenced settling is allowed and wanted.
+    pub lease: Option<i64>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, as a text datum.
+    pub reason: Arg,
+    /// Delay before it can be fetched again, milliseconds; `None`: the workflow's back-off.
+    pub delay_ms: Option<i64>,
+}
+
+/// What became of an ask. The lease is the one asked for, or the one found where none was given.
+pub struct Answer {
+    /// The job.
+    pub id: i64,
+    /// Its fencing token.
+    pub lease: Option<i64>,
+    /// What was done.
+    pub verdict: Verdict,
+}
+
+/// Settles jobs of one workflow's queue; one answer for each ask, in order.
+pub fn settle(workflow: &Workflow, asks: &[Ask]) -> Result<Vec<Answer>> {
+    if asks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let queue = &workflow.queue;
+    connected(|spi| {
+        let fenced = fence(spi, workflow, asks)?;
+        let wanted: BTreeSet<i64> = fenced.iter().filter_map(|ask| ask.lease).collect();
+        let ids: Vec<i64> = wanted.into_iter().collect();
+        let leases: HashMap<i64, Lease> = lease::lock(&ids)?.into_iter().map(|lease| (lease.id, lease)).collect();
+        let now = value::now();
+        let verdicts = match only_acks_of_one_lease(workflow, &fenced, &leases) {
+            Some(lease) => ack_one_lease(spi, queue, &fenced, lease, now)?,
+            None => settle_each(spi, workflow, &fenced, &leases, now)?,
+        };
+        let ended = ended_ids(&fenced, &verdicts);
+        free(spi, queue, leases.values(), &ended)?;
+        let answers = fenced.iter().zip(verdicts);
+        Ok(answers.map(|(ask, verdict)| Answer { id: ask.id, lease: ask.lease, verdict }).collect())
+    })
+}
+
+/// Fills in the leases of unfenced asks: those that the jobs are in progress under, if they are this workflow's.
+fn fence(spi: &Spi, workflow: &Workflow, asks: &[Ask]) -> Result<Vec<Ask>> {
+    let mut fenced = asks.to_vec();
+    let open: Vec<i64> = asks.iter().filter(|ask| ask.lease.is_none()).map(|ask| ask.id).collect();
+    if open.is_empty() {
+        return Ok(fenced);
+    }
+    let held: HashMap<i64, i64> = workflow
+        .queue
+        .jobs
+        .leases(spi, &open)?
+        .into_iter()
+        .filter_map(|(id, lease)| lease.map(|lease| (id, lease)))
+        .collect();
+    for ask in fenced.iter_mut().filter(|ask| ask.lease.is_none()) {
+        ask.lease = held.get(&ask.id).copied();
+    }
+    Ok(fenced)
+}
+
+/// The common case, for which one UPDATE does it all: every ask is an ack under one live lease of this workflow.
+fn only_acks_of_one_lease<'a>(workflow: &Workflow, asks: &[Ask], leases: &'a HashMap<i64, Lease>) -> Option<&'a Lease> {
+    let first = asks.first()?.lease?;
+    let same = asks.iter().all(|ask| ask.outcome == Outcome::Ack && ask.lease == Some(first));
+    leases.get(&first).filter(|lease| same && lease.workflow == workflow.name)
+}
+
+fn ack_one_lease(spi: &Spi, queue: &Queue, asks: &[Ask], lease: &Lease, now: i64) -> Result<Vec<Verdict>> {
+    let ids: Vec<i64> = asks.iter().map(|ask| ask.id).collect();
+    let done = match queue.row.on_complete {
+        OnComplete::Keep => queue.jobs.complete(spi, &ids, lease.id, now)?,
+        OnComplete::Delete => queue.jobs.complete_and_delete(spi, &ids, lease.id)?,
+    };
+    let done: HashSet<i64> = done.into_iter().collect();
+    if ids.iter().all(|id| done.contains(id)) {
+        return Ok(vec![Verdict::Acked; asks.len()]);
+    }
+    let others: Vec<i64> = ids.iter().copied().filter(|id| !done.contains(id)).collect();
+    // Read without locks: these jobs are not changed, and locking them now, out of order, could deadlock.
+    let states: HashMap<i64, JobState> = queue.jobs.states(spi, &others)?.into_iter().collect();
+    let verdict = |id: &i64| match done.contains(id) {
+        true => Verdict::Acked,
+        // The UPDATE has passed it over: whatever it is, it is not in progress under this lease.
+        false => state::verdict(states.get(id), Outcome::Ack, lease.id, false, lease.max_attempts),
+    };
+    Ok(ids.iter().map(verdict).collect())
+}
+
+fn settle_each(
+    spi: &Spi,
+    workflow: &Workflow,
+    asks: &[Ask],
+    leases: &HashMap<i64, Lease>,
+    now: i64,
+) -> Result<Vec<Verdict>> {
+    let queue = &workflow.queue;
+    let ids: BTreeSet<i64> = asks.iter().map(|ask| ask.id).collect();
+    let ids: Vec<i64> = ids.into_iter().collect();
+    let mut states: HashMap<i64, JobState> = queue.jobs.lock_states(spi, &ids)?.into_iter().collect();
+    let mut changes: Vec<Change> = Vec::new();
+    let mut deleted: Vec<i64> = Vec::new();
+    let mut verdicts = Vec::with_capacity(asks.len());
+    for ask in asks {
+        let verdict = judge(workflow, ask, &states, leases);
+        if verdict.is_applied() {
+            let terms = Terms::of(workflow, ask.lease.and_then(|lease| leases.get(&lease)));
+            match states.get_mut(&ask.id) {
+                Some(_) if verdict == Verdict::Acked && queue.row.on_complete == OnComplete::Delete => {
+                    deleted.push(ask.id);
+                    states.remove(&ask.id);
+                }
+                Some(job) => changes.push(change(ask, verdict, job, &terms, now)),
+                None => {}
+            }
+        }
+        verdicts.push(verdict);
+    }
+    queue.jobs.apply(spi, &changes, now)?;
+    queue.jobs.delete(spi, &deleted)?;
+    Ok(verdicts)
+}
+
+fn judge(workflow: &Workflow, ask: &Ask, states: &HashMap<i64, JobState>, leases: &HashMap<i64, Lease>) -> Verdict {
+    let job = states.get(&ask.id);
+    let Some(id) = ask.lease else {
+        return if job.is_some() { Verdict::Stale } else { Verdict::Unknown };
+    };
+    let lease = leases.get(&id);
+    // A job in progress under a lease whose row is gone (a restored table) still is whose token fits.
+    let is_ours = lease.is_none_or(|lease| lease.workflow == workflow.name);
+    let max_attempts = lease.map_or_else(|| workflow.max_attempts(), |lease| lease.max_attempts);
+    state::verdict(job, ask.outcome, id, is_ours, max_attempts)
+}
+
+/// How retries go: as it was when the jobs were fetched.
+pub struct Terms {
+    backoff: retry::Backoff,
+}
+
+impl Terms {
+    fn of(workflow: &Workflow, lease: Option<&Lease>) -> Self {
+        Self { backoff: lease.map_or_else(|| workflow.backoff(), |lease| lease.backoff) }
+    }
+}
+
+/// The change to a job that a verdict means; the job's state follows, so that the same job asked for twice is judged by
+/// what the first ask made of it.
+fn change(ask: &Ask, verdict: Verdict, job: &mut JobState, terms: &Terms, now: i64) -> Change {
+    let (status, wait_ms) = match verdict {
+        Verdict::Requeued => (Status::Pending, Some(requeue_delay(ask, job, terms))),
+        Verdict::Released => (Status::Pending, Some(0)),
+        Verdict::Failed => (Status::Failed, None),
+        _ => (Status::Completed, None),
+    };
+    job.status = Some(status);
+    Change {
+        id: ask.id,
+        status,
+        available_at: wait_ms.map(|wait| now.saturating_add(wait.saturating_mul(1_000))),
+        refund: i64::from(verdict == Verdict::Released),
+        reason: if matches!(verdict, Verdict::Requeued | Verdict::Failed) { ask.reason } else { None },
+    }
+}
+
+fn requeue_delay(ask: &Ask, job: &JobState, terms: &Terms) -> i64 {
+    ask.delay_ms.unwrap_or_else(|| retry::delay_ms(&terms.backoff, i64::from(job.attempt), value::random()))
+}
+
+/// Jobs that are no longer in progress under the lease asked for, by lease.
+fn ended_ids(asks: &[Ask], verdicts: &[Verdict]) -> HashSet<(i64, i64)> {
+    let ended = asks.iter().zip(verdicts).filter(|(_, verdict)| verdict.is_applied());
+    ended.filter_map(|(ask, _)| ask.lease.map(|lease| (ask.id, lease))).collect()
+}
+
+/// Removes those of the locked leases under which nothing is in progress any more.
+fn free<'a>(
+    spi: &Spi,
+    queue: &Queue,
+    leases: impl Iterator<Item = &'a Lease>,
+    ended: &HashSet<(i64, i64)>,
+) -> Result<()> {
+    let mut empty = Vec::new();
+    for lease in leases {
+        if lease.queue != queue.row.number {
+            continue;
+        }
+        let all_ended = lease.job_ids.iter().all(|id| ended.contains(&(*id, lease.id)));
+        if all_ended || !is_any_held(spi, queue, lease)? {
+            empty.push(lease.id);
+        }
+    }
+    lease::remove(&empty)
+}
+
+/// Looks with the newest snapshot, whatever the isolation level, as the table's owner, from whom nothing is hidden: two
+/// connections that settle the last two jobs of a lease come one after the other, and the second must see the first's.
+pub fn is_any_held(spi: &Spi, queue: &Queue, lease: &Lease) -> Result<bool> {
+    let _snapshot = Latest::take();
+    crate::host::identity::restricted_as(queue.owner, || queue.jobs.any_held(spi, &lease.job_ids, lease.id))
+}

@@ -1,0 +1,255 @@
+//! The slow net: goes through a queue in the order of ids, a chunk at a time, and returns what nothing else would find:
+//! pending jobs below every floor, and jobs in progress without their lease. Every guard above it is tested with the
+//! sweep off; what it finds is counted and reported.
+//!
+//! The same walk looks through a table that was restored, copied or adopted: transaction ids and leases in it are not of
+//! this database. That pass runs with the sweep off too, and its queue is at home once it is through.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+
+use pgrx::pg_sys;
+
+use super::floor::Key;
+use super::floor_store;
+use super::lease;
+use super::reap::{self, Reaped};
+use super::retry;
+use super::state::Status;
+use super::table::{Change, Met};
+use crate::error::{Error, Result};
+use crate::guc;
+use crate::host::spi::{connected, once};
+use crate::host::{identity, value, xact};
+use crate::queue::cache::Queue;
+use crate::queue::registry::{self, as_owner};
+
+/// Rows looked at by one call of `reap()`, and in a restored table also by a fetch.
+const CHUNK: usize = 1_000;
+/// Rows looked at by a fetch.
+const CHUNK_IN_FETCH: usize = 256;
+
+const POSITION: &str = "SELECT CASE WHEN s.system_identifier OPERATOR(pg_catalog.=) $2
+            AND s.database_oid OPERATOR(pg_catalog.=) $3 AND s.relation_oid OPERATOR(pg_catalog.=) $4
+        THEN s.next_id END, s.rescued_total
+    FROM qflow.sweep s WHERE s.queue OPERATOR(pg_catalog.=) $1 FOR UPDATE SKIP LOCKED";
+
+const MOVE_ON: &str = "UPDATE qflow.sweep SET next_id = $5, system_identifier = $2, database_oid = $3,
+        relation_oid = $4, rescued_total = rescued_total OPERATOR(pg_catalog.+) $6
+    WHERE queue OPERATOR(pg_catalog.=) $1";
+
+const COUNT_RESCUED: &str = "UPDATE qflow.sweep SET rescued_total = rescued_total OPERATOR(pg_catalog.+) $2
+    WHERE queue OPERATOR(pg_catalog.=) $1";
+
+const RESCUED: &str = "SELECT rescued_total FROM qflow.sweep WHERE queue OPERATOR(pg_catalog.=) $1";
+
+const NEWEST_LEASE: &str = "SELECT pg_catalog.max(lease) FROM {q}";
+const SPAN: &str = "SELECT pg_catalog.min(id)::pg_catalog.int8, pg_catalog.max(id)::pg_catalog.int8 FROM {q}";
+
+const HOLD_TERMS: &str = "SELECT COALESCE(q.timeout_ms, (SELECT pg_catalog.max(w.timeout_ms) FROM qflow.workflow w
+            WHERE w.queue OPERATOR(pg_catalog.=) q.number)),
+        COALESCE(q.retries, (SELECT pg_catalog.max(w.retries) FROM qflow.workflow w
+            WHERE w.queue OPERATOR(pg_catalog.=) q.number))
+    FROM qflow.queue q WHERE q.number OPERATOR(pg_catalog.=) $1";
+
+thread_local! {
+    /// Where this session's own sweep stands, by queue.
+    static NEXT: RefCell<HashMap<i64, i64>> = RefCell::new(HashMap::new());
+}
+
+/// What one chunk came to.
+#[derive(Default)]
+struct Outcome {
+    next: i64,
+    is_through: bool,
+    rescued: i64,
+    reaped: Reaped,
+}
+
+/// Whether a fetch has anything to sweep.
+pub fn is_due_in_fetch(queue: &Queue) -> bool {
+    guc::sweep() || !queue.row.at_home
+}
+
+/// A fetch's share: in a table at home from a position of this session's own, so that nothing is written when nothing is
+/// found.
+pub fn in_fetch(queue: &Queue, now: i64) -> Result<()> {
+    if !queue.row.at_home {
+        return persistent(queue, now).map(|_| ());
+    }
+    let number = queue.row.number;
+    let from = match NEXT.with(|next| next.borrow().get(&number).copied()) {
+        Some(from) => from,
+        None => somewhere(queue)?,
+    };
+    let outcome = chunk(queue, from, CHUNK_IN_FETCH, now)?;
+    NEXT.with(|next| next.borrow_mut().insert(number, outcome.next));
+    if outcome.rescued > 0 {
+        note_rescued(queue, outcome.rescued)?;
+    }
+    Ok(())
+}
+
+/// One chunk from where the last session's ended; nothing when another session is at it.
+pub fn persistent(queue: &Queue, now: i64) -> Result<Reaped> {
+    if queue.row.at_home && !guc::sweep() {
+        return Ok(Reaped::default());
+    }
+    let Some((position, rescued_before)) = position(queue)? else {
+        return Ok(Reaped::default());
+    };
+    if position.is_none() && !queue.row.at_home {
+        lease::jump(newest_lease(queue)?)?;
+    }
+    let outcome = chunk(queue, position.unwrap_or(i64::MIN), CHUNK, now)?;
+    // What a restore left behind is expected, not rescued.
+    let rescued = if queue.row.at_home { outcome.rescued } else { 0 };
+    move_on(queue, outcome.next, rescued)?;
+    if rescued > 0 && rescued_before == 0 {
+        complain(queue, rescued);
+    }
+    if outcome.is_through && !queue.row.at_home {
+        registry::settle_in(queue.row.number)?;
+    }
+    Ok(outcome.reaped)
+}
+
+/// How many jobs the sweep of a queue ever found; 0 in a healthy database.
+pub fn rescued_total(number: i64) -> Result<i64> {
+    let args = [(pg_sys::INT8OID, value::bigint(number))];
+    as_owner(|| connected(|spi| Ok(once(spi, RESCUED, &args)?.first().and_then(|row| row.bigint(1)).unwrap_or(0))))
+}
+
+fn chunk(queue: &Queue, from: i64, limit: usize, now: i64) -> Result<Outcome> {
+    // Floors before rows: a row that is pending now was pending, or not there, when each of them was made.
+    let floors = floor_store::visible(queue.row.number, queue.row.table)?;
+    let next_xid = xact::next_xid();
+    let as_table_owner = |work: &dyn Fn() -> Result<Vec<Met>>| identity::restricted_as(queue.owner, work);
+    let met = as_table_owner(&|| connected(|spi| queue.jobs.chunk(spi, from, limit)))?;
+    let lost: Vec<i64> = met
+        .iter()
+        .filter(|row| row.is_fresh && row.state.status == Some(Status::Pending))
+        .filter(|row| match row.enqueued_xid {
+            None => true,
+            Some(xid) => {
+                xid > next_xid || !floors.iter().all(|floor| floor.covers(row.priority, Key { xid, id: row.id }))
+            }
+        })
+        .map(|row| row.id)
+        .collect();
+    let changes = orphans(queue, &met, now)?;
+    let (rescued, reaped) = identity::restricted_as(queue.owner, || {
+        connected(|spi| {
+            let rescued = queue.jobs.make_due(spi, &lost, now)?;
+            Ok((rescued as i64, take_back_orphans(spi, queue, &changes, now)?))
+        })
+    })?;
+    let is_through = met.len() < limit;
+    let next = if is_through { i64::MIN } else { met.last().map_or(i64::MIN, |row| row.id.saturating_add(1)) };
+    Ok(Outcome { next, is_through, rescued, reaped })
+}
+
+/// Jobs in progress whose lease does not exist or does not contain them, and whose time is over.
+fn orphans(queue: &Queue, met: &[Met], now: i64) -> Result<Vec<(Change, Option<i64>)>> {
+    let held: Vec<&Met> = met.iter().filter(|row| row.state.status == Some(Status::InProgress)).collect();
+    if held.is_empty() {
+        return Ok(Vec::new());
+    }
+    let pairs: Vec<(i64, i64)> = held.iter().filter_map(|row| row.state.lease.map(|lease| (row.id, lease))).collect();
+    let leased: HashSet<i64> = lease::containing(&pairs)?.into_iter().collect();
+    let (timeout_ms, max_attempts) = hold_terms(queue)?;
+    let over = |row: &&&Met| row.updated_at.saturating_add(timeout_ms.saturating_mul(1_000)) <= now;
+    let orphans = held.iter().filter(|row| !leased.contains(&row.id)).filter(over);
+    let changes = orphans.map(|row| (reap::expired(row.id, row.state.attempt, max_attempts, 0, now), row.state.lease));
+    Ok(changes.collect())
+}
+
+fn take_back_orphans(
+    spi: &crate::host::spi::Spi,
+    queue: &Queue,
+    changes: &[(Change, Option<i64>)],
+    now: i64,
+) -> Result<Reaped> {
+    let mut sure = Vec::new();
+    for (change, lease) in changes {
+        // Locked and looked at again: it may have been settled or claimed since it was met.
+        let still = queue.jobs.lock_orphan(spi, change.id, *lease)?;
+        sure.extend(still.then(|| change.clone()));
+    }
+    queue.jobs.apply(spi, &sure, now)?;
+    Ok(reap::count(&sure))
+}
+
+/// Lease time (milliseconds) and tries of jobs whose lease is not known: the queue's, else the most generous of its
+/// workflows', else the setting.
+fn hold_terms(queue: &Queue) -> Result<(i64, i32)> {
+    let args = [(pg_sys::INT8OID, value::bigint(queue.row.number))];
+    let (timeout, retries) = as_owner(|| {
+        connected(|spi| {
+            let rows = once(spi, HOLD_TERMS, &args)?;
+            Ok(rows.first().map_or((None, None), |row| (row.bigint(1), row.bigint(2))))
+        })
+    })?;
+    let max_attempts = retry::max_attempts(retries.unwrap_or_else(guc::default_retries));
+    Ok((timeout.unwrap_or_else(guc::default_timeout_ms), max_attempts))
+}
+
+fn home_args(queue: &Queue) -> [(pg_sys::Oid, value::Arg); 4] {
+    [
+        (pg_sys::INT8OID, value::bigint(queue.row.number)),
+        (pg_sys::INT8OID, value::bigint(xact::system_identifier())),
+        (pg_sys::OIDOID, value::oid(xact::database())),
+        (pg_sys::OIDOID, value::oid(queue.row.table)),
+    ]
+}
+
+/// The position kept for a queue (`None`: from the start) and how much was ever rescued; nothing when it is locked.
+fn position(queue: &Queue) -> Result<Option<(Option<i64>, i64)>> {
+    registry::prepare_bookkeeping(queue.row.number)?;
+    as_owner(|| {
+        connected(|spi| {
+            let rows = once(spi, POSITION, &home_args(queue))?;
+            Ok(rows.first().map(|row| (row.bigint(1), row.bigint(2).unwrap_or(0))))
+        })
+    })
+}
+
+fn move_on(queue: &Queue, next: i64, rescued: i64) -> Result<()> {
+    let mut args = home_args(queue).to_vec();
+    args.push((pg_sys::INT8OID, value::bigint(next)));
+    args.push((pg_sys::INT8OID, value::bigint(rescued)));
+    as_owner(|| connected(|spi| once(spi, MOVE_ON, &args).map(|_| ())))
+}
+
+fn note_rescued(queue: &Queue, rescued: i64) -> Result<()> {
+    if rescued_total(queue.row.number)? == 0 {
+        complain(queue, rescued);
+    }
+    let args = [(pg_sys::INT8OID, value::bigint(queue.row.number)), (pg_sys::INT8OID, value::bigint(rescued))];
+    as_owner(|| connected(|spi| once(spi, COUNT_RESCUED, &args).map(|_| ())))
+}
+
+fn complain(queue: &Queue, rescued: i64) {
+    pgrx::log!("qflow: the sweep of queue {} found {rescued} pending jobs that no fetch would have found", queue.name);
+}
+
+/// The highest lease id in a table; reads all of it.
+fn newest_lease(queue: &Queue) -> Result<i64> {
+    let sql = NEWEST_LEASE.replace("{q}", &queue.name);
+    identity::restricted_as(queue.owner, || {
+        connected(|spi| Ok(once(spi, &sql, &[])?.first().and_then(|row| row.bigint(1)).unwrap_or(0)))
+    })
+}
+
+/// A place to begin at: anywhere, so that many short sessions together still see every row.
+fn somewhere(queue: &Queue) -> Result<i64> {
+    let sql = SPAN.replace("{q}", &queue.name);
+    let span = identity::restricted_as(queue.owner, || {
+        connected(|spi| {
+            let rows = once(spi, &sql, &[])?;
+            rows.first().map(|row| row.bigint(1).zip(row.bigint(2))).ok_or_else(|| Error::internal("no span of ids"))
+        })
+    })?;
+    let (least, most) = span.unwrap_or((0, 0));
+    Ok(least.saturating_add((most.saturating_sub(least) as f64 * value::random()) as i64))
+}

@@ -1,0 +1,304 @@
+//! All access to job rows. The domain says what it wants done; how it reaches the table is decided here and nowhere
+//! else, statement by statement, so that direct heap access can replace SQL without anybody noticing.
+
+use std::cell::{Cell, OnceCell};
+
+use pgrx::pg_sys;
+
+use super::floor::{Key, Segment};
+use super::state::{JobState, Status};
+use super::statement::{Statement, STATEMENTS};
+use crate::error::{Error, Result};
+use crate::host::relation;
+use crate::host::spi::{Mode, Plan, Rows, Spi};
+use crate::host::value::{self, Arg};
+
+/// The columns without which a table is no queue.
+const COLUMNS: [&std::ffi::CStr; 12] = [
+    c"id",
+    c"data",
+    c"metadata",
+    c"status",
+    c"inserted_at",
+    c"updated_at",
+    c"failure_reason",
+    c"priority",
+    c"enqueued_xid",
+    c"available_at",
+    c"attempt",
+    c"lease",
+];
+
+/// A queue's table with its plans.
+pub struct JobTable {
+    table: pg_sys::Oid,
+    name: String,
+    plans: [OnceCell<Plan>; STATEMENTS],
+    /// When this session last took back expired leases here, microseconds.
+    pub last_reap: Cell<i64>,
+}
+
+/// A job that could be claimed.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate {
+    /// Its id.
+    pub id: i64,
+    /// Bytes of its payload.
+    pub bytes: usize,
+    /// Where it was found.
+    pub place: Place,
+}
+
+/// Where a candidate was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In a segment of the fresh index, by its position, at a key.
+    Fresh(usize, Key),
+    /// In the index of due jobs, at a time in microseconds.
+    Due(i64),
+}
+
+/// A change to a locked job.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// The job.
+    pub id: i64,
+    /// Its new status.
+    pub status: Status,
+    /// When it can be fetched again, microseconds; `None` where it cannot.
+    pub available_at: Option<i64>,
+    /// 1 when the attempt is given back, else 0.
+    pub refund: i64,
+    /// Why it failed, a text datum; `None` keeps what is there.
+    pub reason: Arg,
+}
+
+/// A row met while going through a table.
+pub struct Met {
+    /// Its id.
+    pub id: i64,
+    /// How it stands.
+    pub state: JobState,
+    /// Its priority, if it is one.
+    pub priority: usize,
+    /// Its `enqueued_xid`.
+    pub enqueued_xid: Option<u64>,
+    /// Whether `available_at` is NULL.
+    pub is_fresh: bool,
+    /// When it last changed, microseconds.
+    pub updated_at: i64,
+}
+
+impl JobTable {
+    /// Looks whether the table has all that a queue needs. 55000 naming the first column that is missing.
+    pub fn new(table: pg_sys::Oid, name: &str) -> Result<Self> {
+        for column in COLUMNS {
+            if !relation::has_column(table, column) {
+                return Err(Error::not_ready(format!("queue {name} has no column \"{}\"", column.to_string_lossy()))
+                    .hint("Run qflow.verify on the queue: it says what to do."));
+            }
+        }
+        Ok(Self {
+            table,
+            name: name.to_owned(),
+            plans: std::array::from_fn(|_| OnceCell::new()),
+            last_reap: Cell::new(0),
+        })
+    }
+
+    /// Whether what is seen through the table now may serve as evidence for a floor.
+    pub fn shows_everything(&self) -> bool {
+        !relation::hides_rows(self.table) && !relation::is_rewritable_by_us(self.table)
+    }
+
+    fn run<'s>(&self, spi: &'s Spi, statement: Statement, args: &[Arg], mode: Mode) -> Result<Rows<'s>> {
+        let cell = &self.plans[statement as usize];
+        let plan = match cell.get() {
+            Some(plan) => plan,
+            None => {
+                let plan = Plan::prepare(spi, &statement.sql(&self.name), statement.types())?;
+                cell.get_or_init(|| plan)
+            }
+        };
+        plan.run(spi, args, mode)
+    }
+
+    /// Fresh pending jobs in `segments`, in order, at most `limit`.
+    pub fn scan(&self, spi: &Spi, segments: &[Segment], limit: usize, mode: Mode) -> Result<Vec<Candidate>> {
+        let numbers = |f: &dyn Fn(&Segment) -> i64| value::bigints(&segments.iter().map(f).collect::<Vec<_>>());
+        let xids = |f: &dyn Fn(&Segment) -> u64| value::xids(&segments.iter().map(f).collect::<Vec<_>>());
+        let args = [
+            numbers(&|s| s.priority as i64),
+            xids(&|s| s.from.xid),
+            numbers(&|s| s.from.id),
+            xids(&|s| s.to.xid),
+            numbers(&|s| s.to.id),
+            value::bigint(limit as i64),
+        ];
+        let rows = self.run(spi, Statement::Scan, &args, mode)?;
+        let candidates = rows.iter().map(|row| Candidate {
+            id: row.bigint(3).unwrap_or_default(),
+            bytes: payload_bytes(row.datum(4), row.datum(5)),
+            place: Place::Fresh(
+                row.bigint(1).unwrap_or(1) as usize - 1,
+                Key { xid: row.bigint(2).unwrap_or_default() as u64, id: row.bigint(3).unwrap_or_default() },
+            ),
+        });
+        Ok(candidates.collect())
+    }
+
+    /// Pending jobs due at `now`, after position `after` (time, id), at most `limit`.
+    pub fn due(&self, spi: &Spi, now: i64, after: (i64, i64), limit: usize, mode: Mode) -> Result<Vec<Candidate>> {
+        let args =
+            [value::timestamp(now), value::timestamp(after.0), value::bigint(after.1), value::bigint(limit as i64)];
+        let rows = self.run(spi, Statement::Due, &args, mode)?;
+        let candidates = rows.iter().map(|row| Candidate {
+            id: row.bigint(1).unwrap_or_default(),
+            bytes: payload_bytes(row.datum(3), row.datum(4)),
+            place: Place::Due(row.bigint(2).unwrap_or_default()),
+        });
+        Ok(candidates.collect())
+    }
+
+    /// Locks those of `ids` that are pending and due; never waits.
+    pub fn lock_pending(&self, spi: &Spi, ids: &[i64], now: i64) -> Result<Vec<i64>> {
+        let rows = self.run(spi, Statement::LockPending, &[value::bigints(ids), value::timestamp(now)], Mode::Write)?;
+        Ok(first_column(&rows))
+    }
+
+    /// Claims locked jobs. Columns: id, data, metadata, attempt, inserted_at, failure_reason.
+    pub fn claim<'s>(&self, spi: &'s Spi, ids: &[i64], lease: i64, now: i64) -> Result<Rows<'s>> {
+        let args = [value::bigints(ids), value::bigint(lease), value::timestamp(now)];
+        self.run(spi, Statement::Claim, &args, Mode::Write)
+    }
+
+    /// Locks jobs in ascending order, waiting for whoever holds them. A job that does not exist is left out.
+    pub fn lock_states(&self, spi: &Spi, ids: &[i64]) -> Result<Vec<(i64, JobState)>> {
+        states(&self.run(spi, Statement::LockStates, &[value::bigints(ids)], Mode::Write)?)
+    }
+
+    /// How jobs stand, without locking them. A job that does not exist is left out.
+    pub fn states(&self, spi: &Spi, ids: &[i64]) -> Result<Vec<(i64, JobState)>> {
+        states(&self.run(spi, Statement::States, &[value::bigints(ids)], Mode::Write)?)
+    }
+
+    /// Locks at most `limit` of `ids` that are in progress under `lease`; what others hold is left out.
+    pub fn lock_held(&self, spi: &Spi, ids: &[i64], lease: i64, limit: usize) -> Result<Vec<(i64, JobState)>> {
+        let args = [value::bigints(ids), value::bigint(lease), value::bigint(limit as i64)];
+        states(&self.run(spi, Statement::LockHeld, &args, Mode::Write)?)
+    }
+
+    /// Locks a job if it still is in progress under `lease`, or under none; never waits.
+    pub fn lock_orphan(&self, spi: &Spi, id: i64, lease: Option<i64>) -> Result<bool> {
+        let args = [value::bigint(id), lease.and_then(value::bigint)];
+        Ok(self.run(spi, Statement::LockOrphan, &args, Mode::Write)?.count() > 0)
+    }
+
+    /// Completes those of `ids` that are in progress under `lease`, in ascending order; answers which.
+    pub fn complete(&self, spi: &Spi, ids: &[i64], lease: i64, now: i64) -> Result<Vec<i64>> {
+        let args = [value::bigints(ids), value::bigint(lease), value::timestamp(now)];
+        Ok(first_column(&self.run(spi, Statement::Complete, &args, Mode::Write)?))
+    }
+
+    /// The same for a queue that deletes what is completed.
+    pub fn complete_and_delete(&self, spi: &Spi, ids: &[i64], lease: i64) -> Result<Vec<i64>> {
+        let args = [value::bigints(ids), value::bigint(lease)];
+        Ok(first_column(&self.run(spi, Statement::CompleteAndDelete, &args, Mode::Write)?))
+    }
+
+    /// Changes locked jobs.
+    pub fn apply(&self, spi: &Spi, changes: &[Change], now: i64) -> Result<usize> {
+        if changes.is_empty() {
+            return Ok(0);
+        }
+        let args = [
+            value::bigints(&changes.iter().map(|c| c.id).collect::<Vec<_>>()),
+            value::text_array(&changes.iter().map(|c| value::text(c.status.as_str())).collect::<Vec<_>>()),
+            value::timestamps(&changes.iter().map(|c| c.available_at).collect::<Vec<_>>()),
+            value::bigints(&changes.iter().map(|c| c.refund).collect::<Vec<_>>()),
+            value::text_array(&changes.iter().map(|c| c.reason).collect::<Vec<_>>()),
+            value::timestamp(now),
+        ];
+        Ok(self.run(spi, Statement::Apply, &args, Mode::Write)?.count())
+    }
+
+    /// Deletes locked jobs.
+    pub fn delete(&self, spi: &Spi, ids: &[i64]) -> Result<usize> {
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        Ok(self.run(spi, Statement::Delete, &[value::bigints(ids)], Mode::Write)?.count())
+    }
+
+    /// Whether one of `ids` is in progress under `lease`, as the active snapshot shows it.
+    pub fn any_held(&self, spi: &Spi, ids: &[i64], lease: i64) -> Result<bool> {
+        let args = [value::bigints(ids), value::bigint(lease)];
+        Ok(self.run(spi, Statement::AnyHeld, &args, Mode::Read)?.count() > 0)
+    }
+
+    /// How many of `ids` are in progress under `lease`.
+    pub fn count_held(&self, spi: &Spi, ids: &[i64], lease: i64) -> Result<i64> {
+        let rows = self.run(spi, Statement::CountHeld, &[value::bigints(ids), value::bigint(lease)], Mode::Write)?;
+        Ok(rows.first().and_then(|row| row.bigint(1)).unwrap_or_default())
+    }
+
+    /// Of `ids`, those in progress with their leases.
+    pub fn leases(&self, spi: &Spi, ids: &[i64]) -> Result<Vec<(i64, Option<i64>)>> {
+        let rows = self.run(spi, Statement::Leases, &[value::bigints(ids)], Mode::Write)?;
+        let pairs = rows.iter().map(|row| (row.bigint(1).unwrap_or_default(), row.bigint(2)));
+        Ok(pairs.collect())
+    }
+
+    /// Gives a job that became pending its `available_at`.
+    pub fn return_job(&self, spi: &Spi, id: i64) -> Result<()> {
+        self.run(spi, Statement::Return, &[value::bigint(id)], Mode::Write).map(|_| ())
+    }
+
+    /// At most `limit` rows from id `from` up.
+    pub fn chunk(&self, spi: &Spi, from: i64, limit: usize) -> Result<Vec<Met>> {
+        let rows = self.run(spi, Statement::Chunk, &[value::bigint(from), value::bigint(limit as i64)], Mode::Write)?;
+        let met: Result<Vec<Met>> = rows
+            .iter()
+            .map(|row| {
+                Ok(Met {
+                    id: row.bigint(1).unwrap_or_default(),
+                    state: state(&row)?,
+                    priority: row.bigint(5).and_then(|p| usize::try_from(p).ok()).unwrap_or(usize::MAX),
+                    enqueued_xid: row.bigint(6).map(|xid| xid as u64),
+                    is_fresh: row.flag(7),
+                    updated_at: row.bigint(8).unwrap_or_default(),
+                })
+            })
+            .collect();
+        met
+    }
+
+    /// Makes pending jobs due at `now`; what others hold is left out.
+    pub fn make_due(&self, spi: &Spi, ids: &[i64], now: i64) -> Result<usize> {
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        Ok(self.run(spi, Statement::MakeDue, &[value::bigints(ids), value::timestamp(now)], Mode::Write)?.count())
+    }
+}
+
+fn payload_bytes(data: Arg, metadata: Arg) -> usize {
+    data.map_or(0, value::raw_size) + metadata.map_or(0, value::raw_size)
+}
+
+fn first_column(rows: &Rows) -> Vec<i64> {
+    rows.iter().filter_map(|row| row.bigint(1)).collect()
+}
+
+fn states(rows: &Rows) -> Result<Vec<(i64, JobState)>> {
+    rows.iter().map(|row| Ok((row.bigint(1).unwrap_or_default(), state(&row)?))).collect()
+}
+
+/// Reads (id, status, lease, attempt) of a row.
+fn state(row: &crate::host::spi::Row) -> Result<JobState> {
+    Ok(JobState {
+        status: row.text(2)?.as_deref().and_then(Status::parse),
+        lease: row.bigint(3),
+        attempt: row.int(4).unwrap_or_default(),
+    })
+}

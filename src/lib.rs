@@ -1,0 +1,42 @@
+//! qflow: durable work queues inside PostgreSQL. The architecture is described in `docs/architecture.md`; this file only
+//! lists: modules, and SQL files in their order.
+
+// The raw-pointer signatures of entry points are dictated by the server.
+#![allow(clippy::missing_safety_doc)]
+
+mod api;
+mod error;
+mod guc;
+mod host;
+mod job;
+mod queue;
+mod resource;
+
+#[cfg(any(test, feature = "pg_test"))]
+mod tests;
+
+pgrx::pg_module_magic!(name, version);
+
+pgrx::extension_sql_file!("../sql/schema.sql", name = "schema", bootstrap);
+pgrx::extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["schema"]);
+pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["functions"]);
+pgrx::extension_sql_file!("../sql/comments.sql", name = "comments", requires = ["views"]);
+
+/// Called by the server when the library is loaded.
+#[pgrx::pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    guc::register();
+}
+
+/// Needed by `cargo pgrx test`.
+#[cfg(test)]
+pub mod pg_test {
+    /// Runs once before the tests.
+    pub fn setup(_options: Vec<&str>) {}
+
+    /// Settings of the test server.
+    #[must_use]
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec!["max_prepared_transactions = 10"]
+    }
+}

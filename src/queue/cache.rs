@@ -1,0 +1,247 @@
+//! What a session remembers of queues and workflows, plans included, until the registry or the table changes.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::mem::ManuallyDrop;
+use std::rc::Rc;
+
+use pgrx::pg_sys;
+
+use super::name::QueueName;
+use super::registry::{self, QueueRow};
+use super::settings::QueueSettings;
+use crate::error::{Error, Result};
+use crate::guc;
+use crate::host::relation;
+use crate::job::retry::{self, Backoff};
+use crate::job::table::JobTable;
+use crate::resource::hints::{self, Hints};
+
+/// A queue, ready for use.
+pub struct Queue {
+    /// Its registry row.
+    pub row: QueueRow,
+    /// `schema.table`, quoted where needed.
+    pub name: String,
+    /// The table's owner.
+    pub owner: pg_sys::Oid,
+    /// All access to its jobs.
+    pub jobs: JobTable,
+}
+
+/// A workflow with the precedence workflow, queue, setting already applied where that is possible.
+pub struct Workflow {
+    /// Its name.
+    pub name: String,
+    /// Its queue.
+    pub queue: Rc<Queue>,
+    /// True when it or its queue is paused.
+    pub paused: bool,
+    /// Hints of every fetch, below those of the call.
+    pub hints: Hints,
+    settings: super::settings::WorkflowSettings,
+}
+
+impl Workflow {
+    /// Lease time, milliseconds.
+    pub fn timeout_ms(&self) -> i64 {
+        first(self.settings.timeout_ms, self.queue_settings().timeout_ms, guc::default_timeout_ms)
+    }
+
+    /// Tries after the first.
+    pub fn retries(&self) -> i64 {
+        first(self.settings.retries, self.queue_settings().retries, guc::default_retries)
+    }
+
+    /// Tries in all.
+    pub fn max_attempts(&self) -> i32 {
+        retry::max_attempts(self.retries())
+    }
+
+    /// Jobs in a batch.
+    pub fn batch_size(&self) -> i64 {
+        first(self.settings.batch_size, self.queue_settings().batch_size, guc::default_batch_size)
+    }
+
+    /// Producers advised to clients.
+    pub fn concurrency(&self) -> i64 {
+        self.settings.concurrency.unwrap_or_else(guc::default_concurrency)
+    }
+
+    /// Delays before retries.
+    pub fn backoff(&self) -> Backoff {
+        Backoff {
+            delay_ms: self.settings.retry_delay_ms.unwrap_or_else(guc::default_retry_delay_ms),
+            max_delay_ms: self.settings.retry_max_delay_ms.unwrap_or_else(guc::default_retry_max_delay_ms),
+        }
+    }
+
+    fn queue_settings(&self) -> &QueueSettings {
+        &self.queue.row.settings
+    }
+}
+
+fn first(workflow: Option<i64>, queue: Option<i64>, setting: fn() -> i64) -> i64 {
+    workflow.or(queue).unwrap_or_else(setting)
+}
+
+#[derive(Default)]
+struct Cache {
+    queues: HashMap<pg_sys::Oid, Rc<Queue>>,
+    workflows: HashMap<String, Rc<Workflow>>,
+    registry: Vec<pg_sys::Oid>,
+}
+
+thread_local! {
+    // Never dropped: when a backend exits, the server's memory that plans live in is gone before.
+    static CACHE: ManuallyDrop<RefCell<Cache>> = ManuallyDrop::new(RefCell::new(Cache::default()));
+    static STALE: Cell<bool> = const { Cell::new(false) };
+    static LISTENING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The workflow with a name, its queue locked for job access. 42704 when either is unknown.
+pub fn workflow(name: &str) -> Result<Rc<Workflow>> {
+    for _ in 0..10 {
+        let Some(found) = remembered(|cache| cache.workflows.get(name).cloned(), || load_workflow(name))? else {
+            return Err(unknown_workflow(name));
+        };
+        if is_current(&found.queue) {
+            return Ok(found);
+        }
+    }
+    Err(unknown_workflow(name))
+}
+
+/// The queue of a table, locked for job access; `None` when the table is no queue.
+pub fn queue_of(table: pg_sys::Oid) -> Result<Option<Rc<Queue>>> {
+    for _ in 0..10 {
+        match remembered(|cache| cache.queues.get(&table).cloned(), || load_queue(table))? {
+            Some(found) if !is_current(&found) => {}
+            other => return Ok(other),
+        }
+    }
+    Ok(None)
+}
+
+/// The queue that a user names. 42704 when there is none.
+pub fn queue_named(text: &str) -> Result<Rc<Queue>> {
+    let name = QueueName::parse(text)?;
+    let found = name.find().map(queue_of).transpose()?.flatten();
+    found.ok_or_else(|| {
+        Error::unknown(format!("queue \"{name}\" does not exist"))
+            .hint("Make it with qflow.create_queue, or check the schema and the search_path.")
+    })
+}
+
+/// The number of the queue that a user names, without looking at the table's columns.
+pub fn registered(text: &str) -> Result<QueueRow> {
+    let name = QueueName::parse(text)?;
+    let found = name.find().map(registry::queue_of).transpose()?.flatten();
+    found.ok_or_else(|| {
+        Error::unknown(format!("queue \"{name}\" does not exist"))
+            .hint("Make it with qflow.create_queue, or check the schema and the search_path.")
+    })
+}
+
+/// Forgets everything at the next look-up.
+pub fn forget() {
+    STALE.set(true);
+}
+
+/// 42704 for a workflow.
+pub fn unknown_workflow(name: &str) -> Error {
+    Error::unknown(format!("workflow \"{name}\" does not exist")).hint("Make it with qflow.create_workflow.")
+}
+
+/// Locks the table, which also brings news of changes; true when none concerned what is remembered.
+fn is_current(queue: &Queue) -> bool {
+    let exists = relation::lock_for_jobs(queue.row.table);
+    if !exists {
+        STALE.set(true);
+    }
+    exists && !STALE.get()
+}
+
+fn remembered<T>(
+    look: impl Fn(&Cache) -> Option<Rc<T>>,
+    load: impl FnOnce() -> Result<Option<Rc<T>>>,
+) -> Result<Option<Rc<T>>> {
+    listen();
+    if STALE.replace(false) {
+        let old = CACHE.with(|cache| std::mem::take(&mut *cache.borrow_mut()));
+        drop(old);
+    }
+    if let Some(found) = CACHE.with(|cache| look(&cache.borrow())) {
+        return Ok(Some(found));
+    }
+    watch_registry()?;
+    load()
+}
+
+fn load_workflow(name: &str) -> Result<Option<Rc<Workflow>>> {
+    let Some(row) = registry::workflow(name)? else {
+        return Ok(None);
+    };
+    let Some(queue_row) = registry::queue_numbered(row.queue)? else {
+        return Ok(None);
+    };
+    let Some(queue) = queue_of(queue_row.table)? else {
+        return Ok(None);
+    };
+    let hints = row.settings.resource_hints.as_deref().map(hints::parse).transpose()?.unwrap_or_default();
+    let workflow = Rc::new(Workflow {
+        name: row.name,
+        paused: row.paused || queue.row.paused,
+        hints,
+        settings: row.settings,
+        queue,
+    });
+    CACHE.with(|cache| cache.borrow_mut().workflows.insert(name.to_owned(), workflow.clone()));
+    Ok(Some(workflow))
+}
+
+fn load_queue(table: pg_sys::Oid) -> Result<Option<Rc<Queue>>> {
+    let Some(row) = registry::queue_of(table)? else {
+        return Ok(None);
+    };
+    let (Some(name), Some(owner)) = (relation::qualified_name(table)?, relation::owner(table)) else {
+        return Ok(None);
+    };
+    let jobs = JobTable::new(table, &name)?;
+    let queue = Rc::new(Queue { row, name, owner, jobs });
+    CACHE.with(|cache| cache.borrow_mut().queues.insert(table, queue.clone()));
+    Ok(Some(queue))
+}
+
+/// Notes which relations are the registry, so that the callback can tell.
+fn watch_registry() -> Result<()> {
+    if CACHE.with(|cache| !cache.borrow().registry.is_empty()) {
+        return Ok(());
+    }
+    let schema = relation::schema("qflow");
+    let tables = ["queue", "workflow"].map(|table| schema.and_then(|schema| relation::find(Some(schema), table)));
+    let found: Vec<pg_sys::Oid> = tables.into_iter().flatten().collect();
+    CACHE.with(|cache| cache.borrow_mut().registry = found);
+    Ok(())
+}
+
+fn listen() {
+    if !LISTENING.replace(true) {
+        // SAFETY: the callback stays valid for the life of the process.
+        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(on_change), pg_sys::Datum::from(0usize)) }
+    }
+}
+
+/// Called by the server with the relation that changed, or with none for "anything". Must not raise.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn on_change(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+    let concerns_us = CACHE.with(|cache| match cache.try_borrow() {
+        Ok(cache) => {
+            relation == pg_sys::InvalidOid || cache.queues.contains_key(&relation) || cache.registry.contains(&relation)
+        }
+        Err(_) => true,
+    });
+    if concerns_us {
+        STALE.set(true);
+    }
+}

@@ -1,0 +1,67 @@
+//! Registering workflows.
+
+use super::cache::Queue;
+use super::registry;
+use super::settings::WorkflowSettings;
+use crate::error::{Error, Result};
+use crate::resource::hints;
+
+/// Registers a workflow; false when it is there already on the same queue and `if_not_exists` accepts that.
+pub fn create(name: &str, queue: &Queue, settings: &WorkflowSettings, if_not_exists: bool) -> Result<bool> {
+    if let Some(text) = &settings.resource_hints {
+        check_hints(&hints::parse(text)?)?;
+    }
+    if registry::add_workflow(name, queue.row.number, settings)? {
+        return Ok(true);
+    }
+    match registry::workflow(name)? {
+        Some(existing) if existing.queue == queue.row.number && if_not_exists => {
+            note_differences(name, settings, &existing.settings);
+            Ok(false)
+        }
+        Some(existing) if existing.queue != queue.row.number => {
+            Err(Error::exists(format!("workflow \"{name}\" already exists for another queue"))
+                .hint("Names of workflows are unique in a database: choose another."))
+        }
+        Some(_) => Err(Error::exists(format!("workflow \"{name}\" already exists"))
+            .hint("Pass if_not_exists => true to accept it as it is, or change it with qflow.alter_workflow.")),
+        // Made by a transaction that an old snapshot cannot see yet.
+        None => Err(Error::exists(format!("workflow \"{name}\" was created meanwhile")).hint("Try again.")),
+    }
+}
+
+/// Refuses hints that claim resources which do not exist: so far, none do.
+pub fn check_hints(hints: &hints::Hints) -> Result<()> {
+    for name in hints.resources.keys() {
+        let is_claimed = hints.claims().any(|(claimed, _)| claimed == name);
+        if is_claimed || !hints::BUILT_IN.contains(&name.as_str()) {
+            return Err(Error::unknown(format!("resource \"{name}\" does not exist"))
+                .hint("This version of qflow has no resources yet: leave the hint out."));
+        }
+    }
+    if hints.binds_session() {
+        return Err(Error::not_ready("leases cannot be bound to the session: qflow is not preloaded")
+            .hint("Add qflow to shared_preload_libraries and restart the server, or leave bind and hold out."));
+    }
+    Ok(())
+}
+
+fn note_differences(name: &str, asked: &WorkflowSettings, registered: &WorkflowSettings) {
+    let pairs = [
+        ("timeout_ms", asked.timeout_ms, registered.timeout_ms),
+        ("retries", asked.retries, registered.retries),
+        ("batch_size", asked.batch_size, registered.batch_size),
+        ("concurrency", asked.concurrency, registered.concurrency),
+        ("retry_delay_ms", asked.retry_delay_ms, registered.retry_delay_ms),
+        ("retry_max_delay_ms", asked.retry_max_delay_ms, registered.retry_max_delay_ms),
+    ];
+    let mut different: Vec<&str> =
+        pairs.iter().filter(|(_, asked, is)| asked.is_some() && asked != is).map(|(name, ..)| *name).collect();
+    if asked.resource_hints.is_some() && asked.resource_hints != registered.resource_hints {
+        different.push("resource_hints");
+    }
+    if !different.is_empty() {
+        let list = different.join(", ");
+        pgrx::notice!("workflow \"{name}\" already exists with other settings: {list}");
+    }
+}

@@ -1,0 +1,3 @@
+//! Resources that consumers must not share beyond their capacity. So far: the reading of hints.
+
+pub mod hints;

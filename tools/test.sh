@@ -1,0 +1,201 @@
+#!/usr/bin/env bash
+# `make test` and `make soak`: runs qflow's tests on each of the PostgreSQL versions given, for developers and for CI.
+#   tools/test.sh [MAJOR…]        without arguments: all pinned versions; with PG_CONFIG=path that PostgreSQL only
+# SUITE="rust golden isolation docs process" runs only those; TEST=pattern only the tests whose name matches.
+# QFLOW_SOAK=1 runs the process tests in full and at soak size on every version.
+#   rust       #[pg_test], through cargo pgrx test
+#   golden     tests/pg_regress/sql/*.sql against expected/*.out
+#   isolation  tests/isolation/specs/*.spec against expected/*.out
+#   docs       the examples in README.md and docs/*.md, through tests/docs/run.py
+#   process    tests/process with pytest; on all but the newest version only tests marked every_version
+# Each golden and isolation test gets a fresh database, and tests/verify_all.sql runs in it afterwards.
+# Logs and differences: target/log/pgNN. The last line is always "N passed, N failed".
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/server.sh"
+
+SUITES=${SUITE:-rust golden isolation docs process}
+PATTERN=${TEST:-}
+RESULTS=() PASSED=0 FAILED=0 DIR=
+cleanup() {
+  local pid
+  [ -n "$DIR" ] || return 0
+  drop_server "$DIR/server"
+  for pid in "$DIR"/rust/*/postmaster.pid; do # of cargo pgrx test, when it was interrupted
+    if [ -e "$pid" ]; then as_server_user "$BINDIR/pg_ctl" -D "$(dirname "$pid")" -m immediate -w -s stop || true; fi
+  done
+  rm -rf "$DIR"
+}
+trap cleanup EXIT
+trap 'say "interrupted"; exit 130' INT TERM HUP
+
+wanted() { case " $SUITES " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
+# record SUITE PASSED FAILED SECONDS [NOTE]
+record() {
+  RESULTS+=("$(printf '%-4s %-10s %7s %7s %8s  %s' "$MAJOR" "$1" "$2" "$3" "$4" "${5:-}")")
+  PASSED=$((PASSED + $2)) FAILED=$((FAILED + $3))
+  say "PostgreSQL $MAJOR $1: $2 passed, $3 failed, $4 s${5:+ ($5)}"
+}
+not_run() {
+  RESULTS+=("$(printf '%-4s %-10s %7s %7s %8s  %s' "$MAJOR" "$1" - - - "not run: $2")")
+  say "PostgreSQL $MAJOR $1: not run: $2"
+}
+
+# ---- the suites; each records its own result and returns 0
+
+run_rust() {
+  local log=$LOGS/rust.log start=$SECONDS flags=(--pgdata "$DIR/rust") passed failed status=0
+  mkdir -p "$DIR/rust"
+  if is_root; then
+    chown "$RUNAS" "$DIR/rust"
+    flags+=(--runas "$RUNAS")
+  fi
+  say "PostgreSQL $MAJOR rust: building and running"
+  LOG_TAIL=100 cargo_step "$log" cargo pgrx test "pg$MAJOR" ${PATTERN:+"$PATTERN"} "${flags[@]}" || status=$?
+  read -r passed failed < <(sed -nE 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed;.*/\1 \2/p' "$log" | awk '{p += $1; f += $2} END {print p + 0, f + 0}')
+  if [ $status != 0 ] && [ "$failed" = 0 ]; then
+    record rust "$passed" 1 $((SECONDS - start)) "did not run through, see target/log/pg$MAJOR/rust.log"
+  elif [ $((passed + failed)) = 0 ]; then
+    not_run rust "no tests"
+  else
+    record rust "$passed" "$failed" $((SECONDS - start))
+  fi
+}
+
+# run_files SUITE PROGRAM FOLDER INPUTS: each test of a folder, in a database of its own.
+run_files() {
+  local suite=$1 program=$2 folder=$ROOT/tests/$3 inputs=$4 start=$SECONDS passed=0 failed=0 file name out why
+  local files=()
+  mapfile -t files < <(compgen -G "$folder/$inputs" | sort)
+  [ ${#files[@]} -gt 0 ] || { not_run "$suite" "no tests in tests/$3"; return; }
+  [ -x "$program" ] || { not_run "$suite" "this PostgreSQL has no $(basename "$program")"; return; }
+  if [ "$suite" = isolation ] && [ ! -x "$(dirname "$program")/isolationtester" ]; then not_run "$suite" "this PostgreSQL has no isolationtester"; return; fi
+  for file in "${files[@]}"; do
+    name=$(basename "${file%.*}")
+    [[ $name =~ $PATTERN ]] || continue
+    out=$LOGS/$suite/$name
+    rm -rf "$out"
+    mkdir -p "$out"
+    why=
+    { psql -Xq -c 'DROP DATABASE IF EXISTS qflow_test' -c 'CREATE DATABASE qflow_test' &&
+      psql -Xq -d qflow_test -c 'CREATE EXTENSION qflow'; } >"$out/create.log" 2>&1 || why="no database: $(head -n 1 "$out/create.log")"
+    if [ -z "$why" ]; then
+      LD_LIBRARY_PATH=$LIBRARIES "$program" --use-existing --bindir="$BINDIR" --inputdir="$folder" --outputdir="$out" \
+        --host="$PGHOST" --port="$PGPORT" --user="$PGUSER" --dbname=qflow_test "$name" >"$out/run.log" 2>&1 </dev/null || why="differs from expected/$name.out"
+      psql -XAtq -d qflow_test -f "$ROOT/tests/verify_all.sql" >"$out/verify.log" 2>&1 || why="${why:+$why; }verify could not run"
+      if [ -s "$out/verify.log" ]; then why="${why:+$why; }verify finds faults"; fi
+    fi
+    if [ -z "$why" ]; then
+      passed=$((passed + 1))
+      continue
+    fi
+    failed=$((failed + 1))
+    say "  FAILED $suite $name: $why"
+    if [ -s "$out/regression.diffs" ]; then
+      head -n 60 "$out/regression.diffs"
+    elif [ -s "$out/run.log" ] && [ "${why#differs}" != "$why" ]; then
+      tail -n 10 "$out/run.log" | sed -e '$a\'
+    fi
+    head -n 20 "$out/verify.log" 2>/dev/null || true
+  done
+  record "$suite" $passed $failed $((SECONDS - start))
+}
+
+run_docs() {
+  local log=$LOGS/docs.log start=$SECONDS pages=() status=0 passed failed
+  [ -z "$PATTERN" ] || return 0
+  mapfile -t pages < <(cd "$ROOT" && grep -lx '```sql' README.md docs/*.md 2>/dev/null)
+  [ ${#pages[@]} -gt 0 ] || { not_run docs "no examples in README.md and docs/*.md"; return; }
+  (cd "$ROOT" && LOG_TAIL=100 with_progress "$log" python3 tests/docs/run.py "$BINDIR/psql" "${pages[@]}") || status=$?
+  read -r passed failed < <(sed -nE 's/^docs: ([0-9]+) blocks passed(, ([0-9]+) failed)?$/\1 0\3/p' "$log" | grep . || echo 0 0)
+  if [ $status != 0 ] && [ $((10#$failed)) = 0 ]; then failed=1; fi
+  record docs "$passed" $((10#$failed)) $((SECONDS - start))
+}
+
+run_process() {
+  local log=$LOGS/process.log start=$SECONDS passed failed skipped status=0 select=()
+  compgen -G "$ROOT/tests/process/test_*.py" >/dev/null || { not_run process "no tests in tests/process"; return; }
+  if [ "$QFLOW_FULL" = 0 ]; then select=(-m every_version); fi
+  say "PostgreSQL $MAJOR process: running"
+  (cd "$ROOT" && PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$PYTHON_DIR LOG_TAIL=150 with_progress "$log" python3 -m pytest tests/process -v --tb=short \
+    -p no:cacheprovider --strict-markers -o "markers=every_version: runs on every PostgreSQL version, not only the newest" \
+    "${select[@]}" ${PATTERN:+-k "$PATTERN"}) || status=$?
+  count() { sed -nE "s/^=.*[ =]([0-9]+) ($1)( |,).*/\1/p" "$log" | tail -n 1 | grep . || echo 0; }
+  passed=$(count passed) skipped=$(count skipped) failed=$(($(count failed) + $(count 'errors?')))
+  if [ $status = 5 ]; then
+    not_run process "no test selected"
+  elif [ $status != 0 ] && [ $failed = 0 ]; then
+    record process "$passed" 1 $((SECONDS - start)) "pytest ended with status $status"
+  else
+    record process "$passed" "$failed" $((SECONDS - start)) "$([ "$skipped" = 0 ] || echo "$skipped skipped")"
+  fi
+}
+
+# run_version MAJOR FULL
+run_version() {
+  use_postgres "$1"
+  LOGS=$ROOT/target/log/pg$MAJOR
+  mkdir -p "$LOGS"
+  DIR=$(mktemp -d /tmp/qflow.XXXXXX)
+  chmod 755 "$DIR"
+  local pgxs start=$SECONDS
+  pgxs=$(dirname "$("$PG_CONFIG_PATH" --pgxs)")/..
+  LIBRARIES=$("$PG_CONFIG_PATH" --libdir) # the pinned pg_regress does not find its libpq by itself
+  export PATH=$BINDIR:$ORIGINAL_PATH
+  export QFLOW_PG_BINDIR=$BINDIR QFLOW_PG_MAJOR=$MAJOR QFLOW_RUNAS=$RUNAS QFLOW_FULL=$2 QFLOW_SOAK=${QFLOW_SOAK:-0}
+  say "== PostgreSQL $("$PG_CONFIG_PATH" --version | sed 's/PostgreSQL //') =="
+  if wanted rust; then run_rust; fi
+  if wanted golden || wanted isolation || wanted docs || wanted process; then
+    say "PostgreSQL $MAJOR: installing the build without tests"
+    if ! LOG=$LOGS/install.log "$ROOT/tools/install.sh" debug "$MAJOR"; then
+      record install 0 1 $((SECONDS - start)) "the other suites did not run, see target/log/pg$MAJOR/install.log"
+    else
+      run_on_server
+    fi
+  fi
+  cleanup
+}
+run_on_server() {
+  local lines=("${FAST[@]}") line crashes
+  if wanted golden || wanted isolation || wanted docs; then
+    while IFS= read -r line; do lines+=("$line"); done < <(test_conf)
+    if ! { make_server "$DIR/server" "${lines[@]}" && start_server "$DIR/server"; }; then
+      record server 0 1 0 "it did not start"
+      return
+    fi
+    if wanted golden; then run_files golden "$pgxs/test/regress/pg_regress" pg_regress 'sql/*.sql'; fi
+    if wanted isolation; then run_files isolation "$pgxs/test/isolation/pg_isolation_regress" isolation 'specs/*.spec'; fi
+    if wanted docs; then run_docs; fi
+    cp "$DIR/server/server.log" "$LOGS/server.log"
+    crashes=$(grep -cE 'PANIC:|TRAP:|terminated by signal' "$LOGS/server.log" || true)
+    if [ "$crashes" != 0 ]; then
+      record server 0 1 0 "$crashes crashes, see target/log/pg$MAJOR/server.log"
+      grep -E 'PANIC:|TRAP:|terminated by signal' "$LOGS/server.log" | head -n 5
+    fi
+    drop_server "$DIR/server"
+    unset PGHOST PGPORT PGUSER PGDATABASE
+  fi
+  if wanted process; then run_process; fi
+}
+
+# ---- which versions
+ORIGINAL_PATH=$PATH
+if [ -n "${PG_CONFIG:-}" ]; then
+  VERSIONS=$(pg_major "$PG_CONFIG")
+else
+  VERSIONS=${*:-$PG_MAJORS}
+fi
+for major in $VERSIONS; do
+  case " $PG_MAJORS " in *" $major "*) ;; *) die "PG=$major: the versions are $PG_MAJORS" ;; esac
+done
+NEWEST=$(printf '%s\n' $VERSIONS | sort -n | tail -n 1)
+for major in $VERSIONS; do
+  run_version "$major" "$([ "$major" = "$NEWEST" ] || [ "${QFLOW_SOAK:-0}" = 1 ] && echo 1 || echo 0)"
+done
+
+say
+printf '%-4s %-10s %7s %7s %8s\n' PG suite passed failed seconds
+printf '%s\n' "${RESULTS[@]}"
+say
+say "$PASSED passed, $FAILED failed"
+[ $FAILED = 0 ] && [ $PASSED -gt 0 ]
