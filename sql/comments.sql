@@ -3,10 +3,10 @@
 -- function and are not repeated.
 
 COMMENT ON SCHEMA qflow IS
-'Durable work queues: a queue is a plain table, consumers fetch its jobs in batches and settle each one.
-Durations are milliseconds in bigint, ids and leases bigint, everything structured jsonb. NULL for an argument with a
-default means "not given". Functions run with the rights of the caller: INSERT on the queue table to produce, SELECT and
-UPDATE to consume, ownership to administer.';
+'Durable work queues: a queue is a plain table, consumers fetch its jobs in batches and settle each one. Durations are
+milliseconds in bigint, ids and leases bigint, everything structured jsonb. NULL for an argument with a default means
+"not given". Functions run with the rights of the caller: INSERT on the queue table to produce, SELECT and UPDATE to
+consume, ownership to administer.';
 
 -- Queues
 
@@ -17,21 +17,22 @@ queue: read like a table name; without a schema it is made in the current one. T
 timeout_ms (from 1), retries (from 0), batch_size (from 1): NULL leaves them to the settings qflow.default_*.
 retention_ms, failed_retention_ms: the age from which purge_queue deletes completed and failed jobs; NULL keeps them.
 on_complete: keep, or delete: then ack deletes the job. if_not_exists: an existing queue is returned unchanged.
-Locks: ACCESS EXCLUSIVE on the new table; calls that make queues wait for each other. Needs CREATE on the schema; with if_not_exists and nothing to make, the
-right to consume.
-Errors: 22004 NULL, 22023 bad value, 42501 right missing, 42710 queue or workflow exists, 42809 the table cannot be a
-queue. A table that exists already is not adopted yet.';
+Locks: ACCESS EXCLUSIVE on the new table; SHARE ROW EXCLUSIVE on the registry until the end of the transaction, so
+calls that make or change queues wait for each other. Needs CREATE on the schema.
+Errors: 22004 NULL, 22023 bad value, 42501 right missing, 42704 no schema to make it in, 42710 queue or workflow
+exists, 42809 the table exists and is not a queue (adoption is not there yet), or the schema is a system''s.';
 
 COMMENT ON FUNCTION qflow.alter_queue(text, bigint, bigint, bigint, bigint, bigint, text) IS
-'Changes settings of a queue; NULL leaves a setting as it is. Returns true when something changed. Workflows that have
-a value of their own keep it; leases that exist keep theirs. Units and ranges as in create_queue.
+'Changes settings of a queue; NULL leaves a setting as it is. Returns true when something changed. Workflows that have a
+value of their own keep it; leases that exist keep theirs. Units and ranges as in create_queue.
 Locks the row of the queue in the registry until the end of the transaction. Needs ownership of the table.
 Errors: 22004 NULL, 22023 bad value, 42501 not the owner, 42704 unknown queue.';
 
 COMMENT ON FUNCTION qflow.drop_queue(text, boolean) IS
-'Removes a queue and its workflows from the registry. Returns true. keep_table true (default): the table stays with all
-its rows; false: the table is dropped, which takes ACCESS EXCLUSIVE on it.
-Locks the row of the queue in the registry until the end of the transaction. Needs ownership of the table.
+'Removes a queue, its workflows and its leases. Returns true. keep_table true (default): the table stays with all its
+rows as an ordinary table, without the triggers and the default of qflow; false: the table is dropped.
+Locks: ACCESS EXCLUSIVE on the table either way, and the row of the queue in the registry until the end of the
+transaction. Needs ownership of the table.
 Errors: 22004 NULL, 42501 not the owner, 42704 unknown queue, 55000 keep_table false on an adopted table.';
 
 COMMENT ON FUNCTION qflow.pause_queue(text) IS
@@ -45,16 +46,16 @@ in the registry until the end of the transaction.
 Needs ownership of the table. Errors: 22004 NULL, 42501 not the owner, 42704 unknown queue.';
 
 COMMENT ON FUNCTION qflow.purge_queue(text, text, bigint) IS
-'Deletes jobs that have ended. Returns how many were deleted.
-status: NULL takes completed and failed; else one status. older_than_ms (from 0): only jobs whose last change (updated_at)
-is at least that old; NULL takes the retention of the queue, else 0, that is all of them.
+'Deletes jobs. Returns how many. status: NULL takes completed and failed; else completed, failed or pending.
+older_than_ms (from 0): only jobs whose last change (updated_at) is at least that old; NULL takes retention_ms of the
+queue for completed jobs, failed_retention_ms for failed ones, and 0 where there is none, that is all of them.
 Locks: ROW EXCLUSIVE on the table and each deleted row. Needs ownership of the table.
 Errors: 22004 NULL, 22023 bad value, 42501 not the owner, 42704 unknown queue.';
 
 COMMENT ON FUNCTION qflow.retry_failed(text, bigint[]) IS
-'Makes failed jobs pending again, with fresh attempts, to be fetched at once. Returns how many it changed. ids: the jobs;
-NULL takes all failed ones, an empty array none; ids of jobs that are not failed are passed over.
-Locks: ROW EXCLUSIVE on the table and each changed row, ascending by id. Needs ownership of the table.
+'Makes failed jobs pending again, with fresh attempts, to be fetched at once. Returns how many it changed. ids: the
+jobs; NULL takes all failed ones, an empty array none; ids of jobs that are not failed are passed over.
+Locks: ROW EXCLUSIVE on the table and each changed row. Needs ownership of the table.
 Errors: 22004 NULL queue or a NULL in ids, 22023 more than one dimension, 42501 not the owner, 42704 unknown queue,
 54000 more ids than qflow.max_ids.';
 
@@ -65,12 +66,12 @@ COMMENT ON FUNCTION qflow.create_workflow(text, text, bigint, bigint, bigint, bi
 workflow: 1 to 63 bytes, no control characters, unique in the database. timeout_ms (from 1): how long a lease holds;
 retries (from 0): max_attempts is retries + 1; batch_size (from 1); concurrency (from 1): advice to clients;
 resource_hints: an object, laid under the hints of each fetch; retry_delay_ms (from 0) doubles with each attempt up to
-retry_max_delay_ms (from 1). NULL: the value of the queue, else the setting qflow.default_*.
+retry_max_delay_ms (from 0). NULL: the value of the queue, else the setting qflow.default_*.
 if_not_exists: false for the same name on the same queue, settings untouched, with a NOTICE where they differ.
 Locks the row of the workflow in the registry until the end of the transaction. Needs ownership of the table; with
 if_not_exists and nothing to make, the right to consume.
-Errors: 22004 NULL, 22023 bad value, 42501 right missing, 42704 unknown queue or a hint that names a resource (there are
-none yet), 42710 the name is taken.';
+Errors: 22004 NULL, 22023 bad value, 42501 right missing, 42704 unknown queue or a hint that names a resource (there
+are none yet), 42710 the name is taken, 55000 hints that bind to the session.';
 
 COMMENT ON FUNCTION qflow.alter_workflow(text, bigint, bigint, bigint, bigint, jsonb, bigint, bigint) IS
 'Changes settings of a workflow; NULL leaves a setting as it is. Returns true when something changed. Leases that exist
@@ -79,9 +80,10 @@ Locks the row of the workflow in the registry until the end of the transaction. 
 Errors: 22004 NULL, 22023 bad value, 42501 not the owner, 42704 unknown workflow or a hint that names a resource.';
 
 COMMENT ON FUNCTION qflow.drop_workflow(text) IS
-'Removes a workflow from the registry. Returns true. Its leases go on: jobs in progress can be settled under this name
-until they end or are reaped. Locks the row of the workflow in the registry until the end of the transaction.
-Needs ownership of the queue table. Errors: 22004 NULL, 42501 not the owner, 42704 unknown workflow.';
+'Removes a workflow from the registry. Returns true. The queue and its jobs stay; jobs in progress under it cannot be
+settled any more, and come back when their lease expires. Locks the row of the workflow in the registry until the end
+of the transaction. Needs ownership of the queue table. Errors: 22004 NULL, 42501 not the owner, 42704 unknown
+workflow.';
 
 COMMENT ON FUNCTION qflow.pause_workflow(text) IS
 'Pauses a workflow: its fetch returns no rows; other workflows of the queue and all settles go on. Returns true when
@@ -96,16 +98,16 @@ Needs ownership of the queue table. Errors: 22004 NULL, 42501 not the owner, 427
 -- Producing
 
 COMMENT ON FUNCTION qflow.enqueue(text, jsonb, jsonb, bigint, bigint) IS
-'Adds one pending job and returns its id; the same as a plain INSERT into the table. priority: 0 to 9, lower first.
-delay_ms (from 0): the job is not fetched earlier than that from now.
-Locks: ROW EXCLUSIVE on the table. Needs INSERT on the table, no more.
+'Adds one pending job and returns its id. Does what a plain INSERT into the table does. priority: 0 to 9, lower first.
+delay_ms (from 0): how long from now before it can be fetched.
+Locks: ROW EXCLUSIVE on the table. Needs INSERT on the table and USAGE on the sequence of its id, if there is one.
 Errors: 22004 NULL, 22023 bad value, 42501 right missing, 42704 unknown queue, 54000 data or metadata larger than
-qflow.max_payload_bytes was when the queue was made; what the table''s own checks and triggers raise.';
+qflow.max_payload_bytes; 23514 larger than that was when the queue was made, or what checks of your own refuse.';
 
 COMMENT ON FUNCTION qflow.enqueue_batch(text, jsonb[], jsonb[], bigint, bigint) IS
 'Adds one pending job for each element of data and returns their ids in the same order. metadata: NULL, or one element
 for each job. priority (0 to 9, lower first) and delay_ms (from 0) count for all. An empty array adds nothing.
-Locks: ROW EXCLUSIVE on the table. Needs INSERT on the table, no more.
+Locks: ROW EXCLUSIVE on the table. Needs INSERT on the table and USAGE on the sequence of its id, if there is one.
 Errors: 22004 NULL, also inside an array, 22023 bad value, more than one dimension or arrays of different length, 42501
 right missing, 42704 unknown queue, 54000 a job or the number of jobs over its cap.';
 
@@ -113,14 +115,16 @@ right missing, 42704 unknown queue, 54000 a job or the number of jobs over its c
 
 COMMENT ON FUNCTION qflow.fetch(text, bigint, bigint, jsonb) IS
 'Claims up to demand jobs and returns them under one lease; no rows when there is nothing to do or the queue or workflow
-is paused. Due jobs come first, but take at most half of the demand, rounded up, while fresh ones wait; fresh ones come by
-priority, then in order of arrival. Each claim charges one attempt when the transaction commits.
-demand (from 1, at most qflow.max_demand): NULL takes batch_size. batch_size (from 1): NULL takes the value of the
-workflow. hints: laid over the hints of the workflow key by key; timeout_ms in it sets how long this lease holds.
+is paused. Due jobs come first, but take at most half of the demand, rounded up, while fresh ones wait; fresh ones come
+by priority, then in order of arrival. Each claim charges one attempt when the transaction commits.
+demand and batch_size are 1 to qflow.max_demand; demand NULL takes batch_size, batch_size NULL the value of the
+workflow. hints: an object, laid over the hints of the workflow key by key; timeout_ms in it sets how long this lease
+holds.
 Columns: batch_no counts batches from 1; attempt and max_attempts; lease, to be handed back when settling; lease_until,
 the deadline; failure_reason of the last attempt; resources NULL.
 Locks: ROW EXCLUSIVE on the table, each claimed row FOR NO KEY UPDATE SKIP LOCKED: it never waits for a row. One that
-finds nothing writes nothing. At most once a second and session it also takes back up to 64 jobs of expired leases.
+finds nothing writes nothing. At READ COMMITTED, at most once a second and session, it also takes back up to 64 jobs of
+expired leases of the queue and sweeps a chunk of it, as the owner of the table.
 Always claims in full, also below LIMIT. Needs SELECT and UPDATE on the table.
 Errors: 22004 NULL, 22023 bad value, 42501 right missing, 42704 unknown workflow or resource, 54000 over a cap, 55000 a
 column of the queue is gone, or bind session without the preloaded library.';
@@ -137,59 +141,61 @@ match; 42501 right missing; 42704 unknown workflow; 54000 more ids than qflow.ma
 
 COMMENT ON FUNCTION qflow.requeue(text, bigint[], bigint[], text, bigint) IS
 'Settles jobs that could not be done: pending again after a delay, or failed when no attempt is left. Returns how many
-distinct (id, lease) pairs were applied, those that failed for want of attempts included, or had been given back before.
-reason is kept in failure_reason, cut at 8 kB. delay_ms (from 0): NULL takes the back-off of the workflow, which doubles
-from retry_delay_ms to retry_max_delay_ms with up to 25 % jitter.
+distinct (id, lease) pairs were applied, those that failed for want of attempts included, or were requeued before.
+reason is kept in failure_reason, cut at 8 kB. delay_ms (from 0): NULL takes the back-off of the workflow, which
+doubles from retry_delay_ms to retry_max_delay_ms with up to 25 % jitter.
 Locks lease rows ascending, then job rows ascending, waiting for each. Needs SELECT and UPDATE on the table.
-Errors: 22004 NULL, also inside an array, and NULL leases while qflow.allow_unfenced is off; 22023 bad value; 42501 right
-missing; 42704 unknown workflow; 54000 more ids than qflow.max_ids.';
+Errors: 22004 NULL, also inside an array, and NULL leases while qflow.allow_unfenced is off; 22023 bad value; 42501
+right missing; 42704 unknown workflow; 54000 more ids than qflow.max_ids.';
 
 COMMENT ON FUNCTION qflow.fail(text, bigint[], bigint[], text) IS
-'Settles jobs as failed, whatever attempts are left; retry_failed brings them back. Returns how many distinct (id, lease)
-pairs were applied or had failed before under the same lease. reason is kept in failure_reason, cut at 8 kB.
+'Settles jobs as failed, whatever attempts are left; retry_failed brings them back. Returns how many distinct (id,
+lease) pairs were applied or had failed before under the same lease. reason is kept in failure_reason, cut at 8 kB.
 Locks lease rows ascending, then job rows ascending, waiting for each. Needs SELECT and UPDATE on the table.
-Errors: 22004 NULL, also inside an array, and NULL leases while qflow.allow_unfenced is off; 22023 bad value; 42501 right
-missing; 42704 unknown workflow; 54000 more ids than qflow.max_ids.';
+Errors: 22004 NULL, also inside an array, and NULL leases while qflow.allow_unfenced is off; 22023 bad value; 42501
+right missing; 42704 unknown workflow; 54000 more ids than qflow.max_ids.';
 
 COMMENT ON FUNCTION qflow.release(text, bigint[], bigint[]) IS
-'Settles jobs that were never started: pending again at once, with the attempt refunded. Returns how many distinct
-(id, lease) pairs were applied or had been given back before under the same lease.
+'Settles jobs that were never started: pending again at once, with the attempt refunded. Returns how many distinct (id,
+lease) pairs were applied or had been given back before under the same lease.
 Locks lease rows ascending, then job rows ascending, waiting for each. Needs SELECT and UPDATE on the table.
-Errors: 22004 NULL, also inside an array, and NULL leases while qflow.allow_unfenced is off; 22023 bad value; 42501 right
-missing; 42704 unknown workflow; 54000 more ids than qflow.max_ids.';
+Errors: 22004 NULL, also inside an array, and NULL leases while qflow.allow_unfenced is off; 22023 bad value; 42501
+right missing; 42704 unknown workflow; 54000 more ids than qflow.max_ids.';
 
 COMMENT ON FUNCTION qflow.settle(text, jsonb, boolean) IS
 'Settles many jobs at once, each in its own way. Returns one row for each distinct (id, lease) with its verdict: acked,
 requeued, failed, released, already, stale or unknown.
 outcomes: an array of {"id": 17, "lease": 5, "outcome": "ack"|"requeue"|"fail"|"release", "reason": "...",
-"delay_ms": 5000}; reason and delay_ms may be absent, numbers may be strings. strict: raises 55000 when any verdict is
-stale or unknown.
+"delay_ms": 5000}; reason and delay_ms (only with requeue) may be absent, numbers may be strings. strict: raises 55000
+when any verdict is stale or unknown.
 Locks lease rows ascending, then job rows ascending, waiting for each. Needs SELECT and UPDATE on the table (and DELETE
 where a job is acked with on_complete delete).
-Errors: 22004 NULL, or a lease absent while qflow.allow_unfenced is off; 22023 wrong shape, unknown key, or two outcomes
-for one pair, with the path; 42501 right missing; 42704 unknown workflow; 54000 over qflow.max_ids; 55000 strict.';
+Errors: 22004 NULL, or a lease absent while qflow.allow_unfenced is off; 22023 wrong shape, unknown key, or two
+outcomes for one pair, with the path; 42501 right missing; 42704 unknown workflow; 54000 over qflow.max_ids; 55000
+strict.';
 
 COMMENT ON FUNCTION qflow.extend(text, bigint[], bigint) IS
-'Moves the deadline of leases to timeout_ms from now (from 1; NULL: as long as at the fetch). Returns the leases that are
-held, with their new deadlines; a lease not in the answer is lost: none of its jobs is in progress under it any more.
+'Moves the deadline of leases to timeout_ms from now (from 1; NULL: as long as at the fetch). Returns the leases that
+are held, with their new deadlines; one not in the answer is lost: none of its jobs is in progress under it any more.
 Locks the lease rows ascending until the end of the transaction. Needs SELECT and UPDATE on the table.
 Errors: 22004 NULL, also inside the array; 22023 bad value; 42501 right missing; 42704 unknown workflow; 54000 more
 leases than qflow.max_ids.';
 
 COMMENT ON FUNCTION qflow.reap() IS
-'One pass that takes back expired leases in all queues, by anyone: jobs become pending again with back-off, or failed with
-the reason "lease expired" when no attempt is left. Also sweeps one chunk of each queue. Returns for each queue where it
-did something how many jobs it returned and how many failed.
+'One pass that takes back expired leases in all queues, by anyone: jobs become pending again with back-off, or failed
+with the reason "lease expired" when no attempt is left. Also sweeps one chunk of each queue, and forgets queues whose
+table is gone. Returns for each queue where it took back jobs how many it returned and how many failed.
 Acts as the owner of each table. Job and lease rows are taken FOR UPDATE SKIP LOCKED: it waits for nobody, and what it
 skips comes back with the next pass. Until the background worker exists, call it from time to time (cron) for queues
-from which nobody fetches. Errors of one queue do not stop the others.';
+from which nobody fetches. An error of one queue is a WARNING and does not stop the others.';
 
 -- Looking
 
 COMMENT ON FUNCTION qflow.verify(text) IS
-'Checks a queue and changes nothing: the claim floor, the return trigger, leases, what the sweep found. Returns one row
-for each check: its name, ok, what was found, and what to do where ok is false.
-Reads the whole table: minutes on a large one. Locks: ACCESS SHARE on the table. Needs SELECT on the table.
+'Checks a queue and changes nothing: its columns, its indexes, its triggers, whether the table was restored or copied,
+the claim floor, leases, what the sweep found. Returns one row for each check: its name, ok, what was found, and what
+to do where ok is false.
+Reads the whole table: minutes on a large one. Locks: ROW EXCLUSIVE on the table. Needs SELECT on the table.
 Errors: 22004 NULL, 42501 right missing, 42704 unknown queue.';
 
 COMMENT ON FUNCTION qflow.queue_stats_rows() IS
@@ -198,27 +204,28 @@ view instead; this function may change between versions. Counts the tables; lock
 
 COMMENT ON FUNCTION qflow.workflow_status_rows() IS
 'The rows of the view qflow.workflow_status: one for each workflow on whose queue the caller may SELECT at least one
-column. Read the view instead; this function may change between versions. Takes no lock on queue tables.';
+column. Read the view instead; this function may change between versions. Locks: ROW EXCLUSIVE on each queue table.';
 
 COMMENT ON FUNCTION qflow.lease_status_rows() IS
 'The rows of the view qflow.lease_status: one for each lease of the queues on which the caller may SELECT at least one
-column. Read the view instead; this function may change between versions. Locks: ACCESS SHARE on each queue table.';
+column. Read the view instead; this function may change between versions. Locks: ROW EXCLUSIVE on each queue table.';
 
 -- Called by queue tables
 
 COMMENT ON FUNCTION qflow.enqueued_xid(bigint) IS
-'The default of column enqueued_xid of a queue table: the id of the current transaction, by which fresh jobs are found in
-order of arrival. The argument is the number of the queue. Not for calling by hand. Must stay executable by everyone who
-inserts. Takes no lock and raises nothing of its own.';
+'The default of column enqueued_xid of a queue table: the id of the current transaction, by which fresh jobs are found
+in order of arrival. The argument is the number of the queue. Not for calling by hand. Must stay executable by everyone
+who inserts. Takes no lock and raises nothing of its own.';
 
 COMMENT ON FUNCTION qflow.return_job() IS
-'Trigger of every queue table: gives available_at to a job that became pending in another way than by an ordinary
-INSERT (an operator''s UPDATE, a restore, replication), so that fetch finds it at once. Acts as the owner of the table on
-the row just written, which is locked already. A queue whose trigger is missing or disabled is reported by verify.';
+'The triggers of every queue table call it: gives available_at to a job that became pending in another way than by an
+ordinary INSERT (an operator''s UPDATE, a restore, replication), so that fetch finds it at once. Acts as the owner of
+the table on the row just written, which is locked already. A queue whose triggers are missing or disabled is reported
+by verify.';
 
 COMMENT ON FUNCTION qflow.registry_changed() IS
-'Trigger of qflow.queue and qflow.workflow: makes every session read the registry anew after a change. Returns NULL, takes
-no lock of its own and raises no error.';
+'Trigger of qflow.queue and qflow.workflow: makes every session read the registry anew after a change. Takes no lock of
+its own and raises no error.';
 
 -- Views
 
@@ -235,8 +242,8 @@ began, NULL without one. last_error is NULL until the background worker exists.'
 
 COMMENT ON VIEW qflow.lease_status IS
 'One row for each lease of the queues on which the viewer may SELECT at least one column: jobs fetched, jobs not settled
-yet, start, deadline, the worker named in the hints and the backend that fetched. A deadline in the past: the lease waits
-to be reaped. bound is false and resources NULL in this version.';
+yet, start, deadline, the worker named in the hints and the backend that fetched. A deadline in the past: the lease
+waits to be reaped. bound is false and resources NULL in this version.';
 
 -- Tables
 
@@ -252,20 +259,20 @@ only. Readable by everyone, because pg_dump by an ordinary role needs it; dumped
 
 COMMENT ON TABLE qflow.lease IS
 'Leases in flight: one row for each fetch that returned jobs, until the last of them is settled or reaped, with the
-settings as they were at the fetch. Read the view qflow.lease_status instead. Not dumped: jobs that were in progress come
-back after a restore.';
+settings as they were at the fetch. Read the view qflow.lease_status instead. Not dumped: jobs that were in progress
+come back after a restore.';
 
 COMMENT ON TABLE qflow.floor IS
 'Claim floors: where in its index a fetch begins to look, for each queue, in several copies so that saving one never
 waits. A hint: correct when lost, only ever late. Saved every qflow.floor_save_jobs jobs. Not dumped; verify checks it.';
 
 COMMENT ON TABLE qflow.sweep IS
-'How far the sweep of each queue has come (next_id, last_at), and how many jobs it found that no fetch would have reached
-(rescued_total, which should stay 0). Written by reap and, at most once a second, by fetch. Not dumped.';
+'How far the sweep of each queue has come (next_id), and how many jobs it found that no fetch would have reached
+(rescued_total, which should stay 0). Written by reap, and by a fetch that found such a job. Not dumped.';
 
 COMMENT ON TABLE qflow.lease_timeline IS
-'The server start and timeline on which lease ids were last given out. Where it differs from the present one, the first
-fetch moves the sequence of lease ids far ahead, so that none is ever given out twice. Not dumped.';
+'The timelines on which lease ids were given out. After a promotion or a point-in-time restore the first fetch finds a
+new one and moves the sequence of lease ids far ahead, so that none is ever given out twice. Not dumped.';
 
 -- Sequences
 

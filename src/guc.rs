@@ -51,7 +51,7 @@ numbers! {
     default_retry_delay_ms: i64 => DEFAULT_RETRY_DELAY_MS, c"qflow.default_retry_delay_ms" = 1_000, 0, i32::MAX, Userset,
         c"Delay in milliseconds before the first retry, doubled for each further one.";
     /// Longest back-off where the workflow does not say, milliseconds.
-    default_retry_max_delay_ms: i64 => DEFAULT_RETRY_MAX_DELAY_MS, c"qflow.default_retry_max_delay_ms" = 300_000, 0, i32::MAX, Userset,
+    default_retry_max_delay_ms: i64 => DEFAULT_RETRY_MAX_DELAY_MS, c"qflow.default_retry_max_delay_ms" = 300_000, 1, i32::MAX, Userset,
         c"Longest delay in milliseconds before a retry, before jitter.";
     /// Most jobs in one fetch.
     max_demand: i64 => MAX_DEMAND, c"qflow.max_demand" = 10_000, 1, 1_000_000, Suset,

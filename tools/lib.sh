@@ -29,7 +29,7 @@ fi
 export USER=${USER:-$(id -un)} # pgrx-tests insists on it
 # Runs a command as that user.
 as_server_user() {
-  if is_root; then runuser -u "$RUNAS" -- "$@"; else "$@"; fi
+  if is_root; then runuser -u "$RUNAS" -- "$@" 9>&-; else "$@" 9>&-; fi # 9 is the lock of tools/test.sh
 }
 
 # What a build needs to know. The tools have a pgrx home of their own, so that no setting in the
@@ -51,7 +51,7 @@ with_progress() (
   log=$1 start=$SECONDS next=30 status=0
   shift
   mkdir -p "$(dirname "$log")"
-  setsid "$@" >"$log" 2>&1 </dev/null &
+  setsid "$@" >"$log" 2>&1 </dev/null 9>&- &
   pid=$!
   trap 'kill -TERM -- "-$pid" 2>/dev/null || true' EXIT
   trap 'exit 130' INT TERM HUP

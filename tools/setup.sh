@@ -48,6 +48,11 @@ if [ -z "$(ls -d "$CACHE"/python3.*/.ok 2>/dev/null)" ] && ! python3 -c 'import 
   apt_install python3-pip || die "pip is missing: install python3-pip"
 fi
 PYTHON_DIR=$CACHE/python$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+if ! getent hosts localhost >/dev/null; then # cargo pgrx test listens there; a bare debootstrap has no /etc/hosts
+  is_root || die "the name localhost is not known: add '127.0.0.1 localhost' to /etc/hosts"
+  work "adding localhost to /etc/hosts"
+  echo "127.0.0.1 localhost" >>/etc/hosts
+fi
 ok
 
 # ---- 2. the user that servers run as

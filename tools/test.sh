@@ -143,6 +143,9 @@ run_version() {
   LIBRARIES=$("$PG_CONFIG_PATH" --libdir) # the pinned pg_regress does not find its libpq by itself
   export PATH=$BINDIR:$ORIGINAL_PATH
   export QFLOW_PG_BINDIR=$BINDIR QFLOW_PG_MAJOR=$MAJOR QFLOW_RUNAS=$RUNAS QFLOW_FULL=$2 QFLOW_SOAK=${QFLOW_SOAK:-0}
+  # Another clone's run would put its library in the place of this one's.
+  exec 9>"$CACHE/pg$MAJOR.lock"
+  flock -n 9 || { say "waiting for another run on PostgreSQL $MAJOR"; flock 9; }
   say "== PostgreSQL $("$PG_CONFIG_PATH" --version | sed 's/PostgreSQL //') =="
   if wanted rust; then run_rust; fi
   if wanted golden || wanted isolation || wanted docs || wanted process; then
@@ -154,6 +157,7 @@ run_version() {
     fi
   fi
   cleanup
+  exec 9>&-
 }
 run_on_server() {
   local lines=("${FAST[@]}") line crashes

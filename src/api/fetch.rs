@@ -1,11 +1,12 @@
 //! `fetch`: from arguments to claimed rows.
 
+use crate::api::queue::require_consumer;
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::host::call::{Call, Name};
 use crate::host::rows::Sink;
 use crate::host::value::{self, Arg};
-use crate::host::{relation, xact};
+use crate::host::xact;
 use crate::job::claim::{self, Demand};
 use crate::job::reap;
 use crate::queue::cache::{self, Workflow};
@@ -25,7 +26,7 @@ fn fetch(call: &Call) -> Result<Arg> {
     let batch_size = count(call, (2, "batch_size"))?;
     let call_hints = read_hints(call, (3, "hints"))?;
     let workflow = cache::workflow(&name)?;
-    require_consumer(&workflow)?;
+    require_consumer(&workflow.queue.row)?;
     let hints = hints::overlay(call_hints, &workflow.hints);
     check_hints(&hints)?;
     if workflow.paused {
@@ -88,14 +89,4 @@ fn read_hints(call: &Call, name: Name) -> Result<Hints> {
         None => Ok(Hints::default()),
         Some(datum) => hints::parse(&value::jsonb_to_string(datum, hints::MAX_BYTES, name.1)?),
     }
-}
-
-/// 42501 unless the caller may consume from the workflow's queue.
-pub fn require_consumer(workflow: &Workflow) -> Result<()> {
-    let queue = &workflow.queue;
-    if relation::may(queue.row.table, pgrx::pg_sys::ACL_SELECT | pgrx::pg_sys::ACL_UPDATE) {
-        return Ok(());
-    }
-    Err(Error::denied(format!("permission denied for queue {}", queue.name))
-        .hint("Consuming needs SELECT and UPDATE on the queue's table."))
 }

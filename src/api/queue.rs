@@ -39,7 +39,10 @@ fn create_queue(call: &Call) -> Result<Arg> {
     create::lock_registry()?;
     let existing = wanted.name.find().map(registry::queue_of).transpose()?.flatten();
     let row = match existing {
-        Some(row) if call.flag((7, "if_not_exists"), false) => row,
+        Some(row) if call.flag((7, "if_not_exists"), false) => {
+            require_consumer(&row)?;
+            row
+        }
         _ => make(&wanted, &workflow)?,
     };
     Ok(relation::qualified_name(row.table)?.as_deref().and_then(value::text))
@@ -63,8 +66,8 @@ fn queue_settings(call: &Call) -> Result<QueueSettings> {
         timeout_ms: settings::duration(call, (1, "timeout_ms"), 1)?,
         retries: settings::retries(call, (2, "retries"))?,
         batch_size: settings::count(call, (3, "batch_size"))?,
-        retention_ms: settings::duration(call, (4, "retention_ms"), 0)?,
-        failed_retention_ms: settings::duration(call, (5, "failed_retention_ms"), 0)?,
+        retention_ms: settings::duration(call, (4, "retention_ms"), 1)?,
+        failed_retention_ms: settings::duration(call, (5, "failed_retention_ms"), 1)?,
     })
 }
 
@@ -82,6 +85,16 @@ pub fn require_owner(row: &QueueRow) -> Result<()> {
     }
     let name = relation::qualified_name(row.table)?.unwrap_or_default();
     Err(Error::denied(format!("must be owner of queue {name}")))
+}
+
+/// 42501 unless the caller may consume from the queue, or owns its table.
+pub fn require_consumer(row: &QueueRow) -> Result<()> {
+    if relation::may(row.table, pg_sys::ACL_SELECT | pg_sys::ACL_UPDATE) || relation::is_owned(row.table) {
+        return Ok(());
+    }
+    let name = relation::qualified_name(row.table)?.unwrap_or_default();
+    Err(Error::denied(format!("permission denied for queue {name}"))
+        .hint("Consuming needs SELECT and UPDATE on the queue's table."))
 }
 
 fn alter_queue(call: &Call) -> Result<Arg> {

@@ -1,6 +1,6 @@
 //! `ack` and its kin: from arguments to asks, and from verdicts to counts.
 
-use crate::api::fetch::require_consumer;
+use crate::api::queue::require_consumer;
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::host::call::{Call, Name};
@@ -73,7 +73,7 @@ fn settle_ids(call: &Call, outcome: Outcome, reason: Arg, delay_ms: Option<i64>,
     let asks = pairs(call)?.into_iter().map(|(id, lease)| Ask { id, lease, outcome, reason, delay_ms });
     let asks: Vec<Ask> = asks.collect();
     let workflow = cache::workflow(&name)?;
-    require_consumer(&workflow)?;
+    require_consumer(&workflow.queue.row)?;
     let answers = settle::settle(&workflow, &asks)?;
     if strict {
         require_all(&answers)?;
@@ -132,7 +132,7 @@ fn settle(call: &Call) -> Result<Arg> {
     }
     let asks: Vec<Ask> = asked.iter().map(ask_of).collect();
     let workflow = cache::workflow(&name)?;
-    require_consumer(&workflow)?;
+    require_consumer(&workflow.queue.row)?;
     let answers = settle::settle(&workflow, &asks)?;
     if strict {
         require_all(&answers)?;
@@ -165,7 +165,7 @@ fn extend_leases(call: &Call) -> Result<Arg> {
     let leases = call.bigints((1, "leases"), guc::max_ids())?;
     let timeout_ms = settings::duration(call, (2, "timeout_ms"), 1)?;
     let workflow = cache::workflow(&name)?;
-    require_consumer(&workflow)?;
+    require_consumer(&workflow.queue.row)?;
     for (lease, deadline) in extend::extend(&workflow, &leases, timeout_ms)? {
         sink.put(&[value::bigint(lease), value::timestamp(deadline)]);
     }

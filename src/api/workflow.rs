@@ -1,10 +1,10 @@
 //! Making, changing and dropping workflows.
 
-use crate::api::queue::require_owner;
+use crate::api::queue::{require_consumer, require_owner};
 use crate::error::{Error, Result};
 use crate::host::call::{Call, Name};
 use crate::host::value::{self, Arg};
-use crate::host::{relation, xact};
+use crate::host::xact;
 use crate::queue::cache;
 use crate::queue::name;
 use crate::queue::registry;
@@ -33,7 +33,7 @@ fn workflow_settings(call: &Call, at: usize) -> Result<WorkflowSettings> {
         concurrency: settings::count(call, (at + 3, "concurrency"))?,
         resource_hints: hints_text.transpose()?,
         retry_delay_ms: settings::duration(call, (at + 5, "retry_delay_ms"), 0)?,
-        retry_max_delay_ms: settings::duration(call, (at + 6, "retry_max_delay_ms"), 0)?,
+        retry_max_delay_ms: settings::duration(call, (at + 6, "retry_max_delay_ms"), 1)?,
     })
 }
 
@@ -45,7 +45,9 @@ fn create_workflow(call: &Call) -> Result<Arg> {
     let wanted = workflow_settings(call, 2)?;
     let if_not_exists = call.flag((9, "if_not_exists"), false);
     let queue = cache::queue_named(&queue)?;
-    if !(if_not_exists && is_registered_here(&workflow, queue.row.number)? && may_consume(&queue)) {
+    if if_not_exists && is_registered_here(&workflow, queue.row.number)? {
+        require_consumer(&queue.row)?;
+    } else {
         require_owner(&queue.row)?;
     }
     Ok(value::boolean(workflows::create(&workflow, &queue, &wanted, if_not_exists)?))
@@ -53,10 +55,6 @@ fn create_workflow(call: &Call) -> Result<Arg> {
 
 fn is_registered_here(workflow: &str, queue: i64) -> Result<bool> {
     Ok(registry::workflow(workflow)?.is_some_and(|row| row.queue == queue))
-}
-
-fn may_consume(queue: &cache::Queue) -> bool {
-    relation::may(queue.row.table, pgrx::pg_sys::ACL_SELECT | pgrx::pg_sys::ACL_UPDATE)
 }
 
 /// The workflow of the first argument, whose queue the caller must own. 42704 also where the queue's table is gone.

@@ -48,7 +48,6 @@ impl Sink {
             values.push(value.unwrap_or(pg_sys::Datum::from(0usize)));
             nulls.push(value.is_none());
         }
-        debug_assert_eq!(row.len(), unsafe { (*self.description).natts } as usize);
         // SAFETY: one entry for each column of the description; the row is copied.
         unsafe {
             pg_sys::tuplestore_putvalues(self.store, self.description, values.as_mut_ptr(), nulls.as_mut_ptr());

@@ -23,9 +23,8 @@ pub fn row(call: &Call) -> Option<TriggerRow> {
     let data = data(call)?;
     // SAFETY: `data` is a trigger's; for an update the new row stands in `tg_newtuple`, for an insert in `tg_trigtuple`.
     unsafe {
-        let event = (*data).tg_event & pg_sys::TRIGGER_EVENT_OPMASK as u32;
-        let tuple =
-            if event == pg_sys::TRIGGER_EVENT_UPDATE as u32 { (*data).tg_newtuple } else { (*data).tg_trigtuple };
+        let event = (*data).tg_event & pg_sys::TRIGGER_EVENT_OPMASK;
+        let tuple = if event == pg_sys::TRIGGER_EVENT_UPDATE { (*data).tg_newtuple } else { (*data).tg_trigtuple };
         if tuple.is_null() {
             return None;
         }

@@ -12,6 +12,11 @@ pub fn bigint(value: i64) -> Arg {
     value.into_datum()
 }
 
+/// A number of rows as `bigint`.
+pub fn count(value: usize) -> Arg {
+    bigint(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
 /// `boolean`.
 pub fn boolean(value: bool) -> Arg {
     value.into_datum()

@@ -155,7 +155,7 @@ fn encode(floor: &Floor) -> (Vec<i64>, Vec<i64>, Vec<i64>) {
 }
 
 fn decode(evidence_end: u64, starts: &[i64], open: &[i64], skipped: &[i64]) -> Option<Floor> {
-    if starts.len() != 2 * PRIORITIES || open.len() % 3 != 0 || skipped.len() % 5 != 0 {
+    if starts.len() != 2 * PRIORITIES || !open.len().is_multiple_of(3) || !skipped.len().is_multiple_of(5) {
         return None;
     }
     let key = |at: &[i64]| Key { xid: at[0] as u64, id: at[1] };

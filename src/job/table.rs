@@ -133,7 +133,7 @@ impl JobTable {
             numbers(&|s| s.from.id),
             xids(&|s| s.to.xid),
             numbers(&|s| s.to.id),
-            value::bigint(limit as i64),
+            value::count(limit),
         ];
         let rows = self.run(spi, Statement::Scan, &args, mode)?;
         let candidates = rows.iter().map(|row| Candidate {
@@ -149,8 +149,7 @@ impl JobTable {
 
     /// Pending jobs due at `now`, after position `after` (time, id), at most `limit`.
     pub fn due(&self, spi: &Spi, now: i64, after: (i64, i64), limit: usize, mode: Mode) -> Result<Vec<Candidate>> {
-        let args =
-            [value::timestamp(now), value::timestamp(after.0), value::bigint(after.1), value::bigint(limit as i64)];
+        let args = [value::timestamp(now), value::timestamp(after.0), value::bigint(after.1), value::count(limit)];
         let rows = self.run(spi, Statement::Due, &args, mode)?;
         let candidates = rows.iter().map(|row| Candidate {
             id: row.bigint(1).unwrap_or_default(),
@@ -184,7 +183,7 @@ impl JobTable {
 
     /// Locks at most `limit` of `ids` that are in progress under `lease`; what others hold is left out.
     pub fn lock_held(&self, spi: &Spi, ids: &[i64], lease: i64, limit: usize) -> Result<Vec<(i64, JobState)>> {
-        let args = [value::bigints(ids), value::bigint(lease), value::bigint(limit as i64)];
+        let args = [value::bigints(ids), value::bigint(lease), value::count(limit)];
         states(&self.run(spi, Statement::LockHeld, &args, Mode::Write)?)
     }
 
@@ -256,7 +255,7 @@ impl JobTable {
 
     /// At most `limit` rows from id `from` up.
     pub fn chunk(&self, spi: &Spi, from: i64, limit: usize) -> Result<Vec<Met>> {
-        let rows = self.run(spi, Statement::Chunk, &[value::bigint(from), value::bigint(limit as i64)], Mode::Write)?;
+        let rows = self.run(spi, Statement::Chunk, &[value::bigint(from), value::count(limit)], Mode::Write)?;
         let met: Result<Vec<Met>> = rows
             .iter()
             .map(|row| {

@@ -5,6 +5,8 @@
     def test_crash(make_server):      a server of the test's own, with extra configuration lines
         server = make_server("wal_writer_delay = 10s")
         server.crash(); server.start()
+        standby = make_server(base=server)      a streaming standby of it; standby.promote()
+    def test_latin(make_database):    a database with qflow on the shared server, with options of the test's own
 
 After each test tests/verify_all.sql runs in every database that a fixture made; a fault fails the test.
 The environment (set by tools/test.sh) says which PostgreSQL: QFLOW_PG_BINDIR, QFLOW_PG_MAJOR, QFLOW_RUNAS;
@@ -29,14 +31,18 @@ AS_SERVER_USER = ["runuser", "-u", os.environ["QFLOW_RUNAS"], "--"] if os.getuid
 class Server:
     """A throw-away cluster in a short path, run as the user that servers run as. Not durable against power loss."""
 
-    def __init__(self, *conf, fsync=False):
+    def __init__(self, *conf, fsync=False, base=None):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="qflow.", dir="/tmp"))
         self.dir.chmod(0o755)
         if AS_SERVER_USER:
             shutil.chown(self.dir, os.environ["QFLOW_RUNAS"])
         self.data = self.dir / "data"
         self.databases = []
-        self.run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        if base:
+            self.run("pg_basebackup", "-h", base.dir, "-D", self.data, "-R", "-c", "fast", "--no-sync")
+            self.databases = [Database(self, d.name) for d in base.databases]
+        else:
+            self.run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
         self.configure(
             "listen_addresses = ''",
             f"unix_socket_directories = '{self.dir}'",
@@ -74,6 +80,9 @@ class Server:
     def crash(self):
         """What a power cut does to a server whose disk keeps what was synced."""
         self.stop("immediate")
+
+    def promote(self):
+        self.run("pg_ctl", "-D", self.data, "-w", "-s", "promote")
 
     def restart(self):
         self.stop()
@@ -165,13 +174,25 @@ def shared_server():
 
 
 @pytest.fixture
-def db(shared_server):
-    """A fresh database with qflow on the shared server."""
-    database = shared_server.create_database("qflow_test")
-    yield database
+def make_database(shared_server):
+    """A function that makes a database with qflow on the shared server."""
+    made = []
+
+    def make(options="", name="qflow_test"):
+        made.append(shared_server.create_database(name, options))
+        return made[-1]
+
+    yield make
     try:
-        verify([database])
+        verify(made)
     finally:
-        shared_server.databases.remove(database)
-        with shared_server.connect() as c:
-            c.execute('DROP DATABASE "qflow_test" WITH (FORCE)')
+        for database in made:
+            shared_server.databases.remove(database)
+            with shared_server.connect() as c:
+                c.execute(f'DROP DATABASE "{database.name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def db(make_database):
+    """A fresh database with qflow on the shared server."""
+    return make_database()

@@ -1,0 +1,143 @@
+"""A fetch touches about as many buffers after any number of jobs as at the beginning, whatever is open elsewhere."""
+import contextlib
+import statistics
+
+import pytest
+
+from jobs import ack, at_most, buffers_of_fetch, copy, fetch, go_through, load, sized
+
+DEMAND = 100
+
+
+def queue(db):
+    db.execute("SELECT qflow.create_queue('jobs')")
+    # Vacuum could hide index entries that pile up.
+    db.execute("ALTER TABLE jobs SET (autovacuum_enabled = off)")
+
+
+def measured(c):
+    """Buffers of a fetch, which is acked."""
+    buffers, (lease, ids) = buffers_of_fetch(c, "jobs", DEMAND)
+    assert c.execute("SELECT qflow.ack('jobs', %s, %s)", (ids, [lease])).fetchone()[0] == DEMAND
+    return buffers
+
+
+def first_of_a_new_connection(db):
+    """It reads the catalogs too: some 1,600 buffers."""
+    with db.connect() as other:
+        return measured(other)
+
+
+def go_on(db, c, rounds, feed):
+    """Measures fetches 11 to 20, goes on, measures the last ten, and the first of a new connection after each ten."""
+    figures = []
+    for at in range(rounds):
+        feed()
+        if at == 20:
+            new_early = first_of_a_new_connection(db)
+            feed()
+        if 10 <= at < 20 or at >= rounds - 10:
+            figures.append(measured(c))
+        else:
+            rows = fetch(c, "jobs", DEMAND)
+            assert len(rows) == DEMAND
+            assert ack(c, "jobs", rows) == DEMAND
+    feed()
+    new_late = first_of_a_new_connection(db)
+    early, late = statistics.median(figures[:10]), statistics.median(figures[10:])
+    print(f"buffers a fetch({DEMAND}): {early:g} at first, {late:g} after {rounds * DEMAND} jobs;"
+          f" the first of a new connection: {new_early} and {new_late}")
+    assert late <= 1.5 * early
+    assert new_late <= 10 * early
+    assert new_late - new_early <= early, "a new connection reads what the others are through with"
+
+
+def nothing():
+    pass
+
+
+@pytest.mark.every_version
+def test_jobs_gone_through(db):
+    """Inserted in one statement."""
+    queue(db)
+    rounds = sized(500, 10_000)
+    with db.connect() as c, at_most(sized(400, 8000), "all"):
+        for _ in range(rounds // 100 + 1):
+            load(c, "jobs", 100 * DEMAND)
+        go_on(db, c, rounds, nothing)
+
+
+def test_pending_loaded_by_one_copy(db):
+    queue(db)
+    count = sized(100_000, 1_000_000)
+    with db.connect() as c, at_most(sized(400, 4000), "all"):
+        copy(c, "jobs", count)
+        go_on(db, c, count // DEMAND // 2, nothing)
+
+
+def passing(db, rounds=None):
+    """Jobs pass, each hundred inserted by a transaction of its own."""
+    with db.connect() as c:
+        go_on(db, c, rounds or sized(200, 500), lambda: load(c, "jobs", DEMAND))
+
+
+@contextlib.contextmanager
+def open_elsewhere(db, *statements):
+    with db.connect(autocommit=False) as other:
+        for statement in statements:
+            other.execute(statement)
+        yield
+        other.rollback()
+
+
+def test_jobs_passing(db):
+    queue(db)
+    passing(db)
+
+
+@pytest.mark.every_version
+def test_jobs_passing_a_readers_snapshot(db):
+    queue(db)
+    with open_elsewhere(db, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "SELECT count(*) FROM jobs"):
+        passing(db)
+
+
+def test_jobs_passing_a_writing_transaction(db):
+    queue(db)
+    with open_elsewhere(db, "INSERT INTO jobs (data) VALUES ('{}')"):
+        passing(db)
+
+
+def test_jobs_passing_a_fetch_not_committed(db):
+    queue(db)
+    with db.connect() as c:
+        load(c, "jobs", DEMAND)
+    with open_elsewhere(db, f"SELECT id FROM qflow.fetch('jobs', {DEMAND})"):
+        passing(db)
+    with db.connect() as c:
+        assert len(go_through(c, "jobs")) == DEMAND
+
+
+def test_jobs_passing_a_pending_row_locked_by_an_idle_session(db):
+    queue(db)
+    with db.connect() as c:
+        load(c, "jobs", 1)
+    with open_elsewhere(db, "SELECT id FROM jobs ORDER BY id LIMIT 1 FOR UPDATE"):
+        passing(db)
+    with db.connect() as c:
+        assert len(go_through(c, "jobs")) == 1
+
+
+def test_jobs_passing_all_of_these(db):
+    queue(db)
+    with db.connect() as c:
+        load(c, "jobs", DEMAND + 1)
+    with (
+        open_elsewhere(db, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "SELECT count(*) FROM jobs"),
+        open_elsewhere(db, "INSERT INTO jobs (data) VALUES ('{}')"),
+        open_elsewhere(db, "SELECT id FROM jobs ORDER BY id LIMIT 1 FOR UPDATE"),
+        open_elsewhere(db, f"SELECT id FROM qflow.fetch('jobs', {DEMAND})"),
+    ):
+        passing(db)
+    with db.connect() as c:
+        assert len(go_through(c, "jobs")) == DEMAND + 1
