@@ -9,6 +9,7 @@ mod error;
 mod guc;
 mod host;
 mod job;
+mod json;
 mod queue;
 mod resource;
 
