@@ -18,7 +18,7 @@ UNREADABLE = 4  # three that the demo makes, and one of the folder below
 
 def run_demo(server, database, *args):
     return subprocess.run(
-        [sys.executable, DEMO / "run.py", *args, "--timeout-ms", "1500"],
+        [sys.executable, DEMO / "run.py", *args, "--timeout-ms", "3000"],
         env={**os.environ, "PGHOST": str(server.dir), "PGUSER": "postgres", "PGDATABASE": database},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
     )

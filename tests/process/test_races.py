@@ -163,15 +163,18 @@ def test_ack_against_reap_one_wins(db):
             rows = fetch(c, "jobs", 20, hints={"timeout_ms": rng.randint(1, 6)})
             rng.shuffle(rows)
 
+            settled = threading.Event()
+
             def settle():
                 verdicts = {}
                 for at in range(0, 20, 4):
                     verdicts |= outcomes(one, "jobs", rows[at : at + 4])
                     time.sleep(rng.uniform(0, 0.002))  # somewhere about the deadline
+                settled.set()
                 return verdicts
 
             def take_back():
-                for _ in range(8):
+                while not settled.is_set():
                     two.execute("SELECT * FROM qflow.reap()").fetchall()
 
             verdicts, _ = at_once([settle, take_back])

@@ -7,6 +7,8 @@ SELECT qflow.create_queue('q', retries => 0);
 CREATE FUNCTION take(n int) RETURNS text LANGUAGE sql AS $$ SELECT string_agg(f.id::text, ' ' ORDER BY f.at) FROM (
     SELECT * FROM qflow.fetch('q', n) WITH ORDINALITY AS f (batch_no, id, data, metadata, attempt, max_attempts, lease, lease_until,
         inserted_at, failure_reason, resources, at)) AS f $$;
+-- The same in the order of their ids, where PostgreSQL is free to choose in which order it updates rows.
+CREATE FUNCTION take_all() RETURNS text LANGUAGE sql AS $$ SELECT string_agg(f.id::text, ' ' ORDER BY f.id) FROM qflow.fetch('q', 1000) AS f $$;
 -- A queue through which 500 jobs have gone, and in which one is completed (1), one failed (2), one in progress (3).
 CREATE PROCEDURE busy() LANGUAGE plpgsql AS $$ BEGIN
     DELETE FROM q;
@@ -38,11 +40,11 @@ SELECT take(2), take(1);
 -- all three at once, and once more in a transaction that fetches
 CALL busy();
 UPDATE q SET status = 'pending' WHERE id <= 3;
-SELECT take(10), take(1);
+SELECT take_all(), take(1);
 CALL busy();
 BEGIN;
 UPDATE q SET status = 'pending' WHERE id <= 3;
-SELECT take(10), take(1);
+SELECT take_all(), take(1);
 ROLLBACK;
 SELECT take(10);
 UPDATE q SET status = 'pending';
@@ -78,7 +80,7 @@ UPDATE q SET priority = 0 WHERE id = 505;
 UPDATE q SET enqueued_xid = '3' WHERE id = 506;
 UPDATE q SET id = 0 WHERE id = 507;
 SELECT id, available_at IS NOT NULL AS due FROM q WHERE status = 'pending' ORDER BY id;
-SELECT take(10), take(1);
+SELECT take_all(), take(1);
 -- what changes nothing of that leaves them where they are
 INSERT INTO q (data) VALUES ('{}'), ('{}');
 UPDATE q SET data = '1', metadata = '{"x": 1}', updated_at = now() WHERE status = 'pending';
@@ -99,12 +101,12 @@ CALL busy();
 SELECT qflow.create_queue('r');
 INSERT INTO r (id, data, priority) SELECT i, jsonb_build_object('n', i), i % 10 FROM generate_series(10001, 10020) AS i;
 SELECT count(*) FROM qflow.fetch('r', 5);
-SELECT qflow.ack('r', array_agg(id), array_agg(lease)) FROM (SELECT * FROM r WHERE status = 'in_progress' LIMIT 2) AS some;
-SELECT qflow.enqueue('r', '"later"', delay_ms => 3600000);
+SELECT qflow.ack('r', array_agg(id), array_agg(lease)) FROM (SELECT * FROM r WHERE status = 'in_progress' LIMIT 2) AS taken;
+INSERT INTO r (id, data, available_at) VALUES (10021, '"later"', now() + interval '1 hour');
 INSERT INTO q SELECT * FROM r;
-SELECT status, count(*) FROM q WHERE id > 10000 OR data = '"later"' GROUP BY status ORDER BY status;
+SELECT status, count(*) FROM q WHERE id > 10000 GROUP BY status ORDER BY status;
 SELECT count(*), count(DISTINCT id) FROM qflow.fetch('q', 100);
-SELECT status, available_at > now() AS later, count(*) FROM q WHERE id > 10000 OR data = '"later"' GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT status, available_at > now() AS later, count(*) FROM q WHERE id > 10000 GROUP BY 1, 2 ORDER BY 1, 2;
 -- from the queue itself, as new jobs
 INSERT INTO q (data, metadata) SELECT data, metadata FROM q WHERE id BETWEEN 10 AND 19;
 SELECT count(*) FROM qflow.fetch('q', 100);
