@@ -36,16 +36,29 @@ fn create_queue(call: &Call) -> Result<Arg> {
     };
     let workflow = call.opt_text((8, "workflow"))?.unwrap_or_else(|| wanted.name.table.clone());
     name::check_plain(&workflow, "workflow")?;
+    let if_not_exists = call.flag((7, "if_not_exists"), false);
+    let look = || if if_not_exists { existing(&wanted.name) } else { Ok(None) };
+    if let Some(name) = look()? {
+        return Ok(value::text(&name));
+    }
     create::lock_registry()?;
-    let existing = wanted.name.find().map(registry::queue_of).transpose()?.flatten();
-    let row = match existing {
-        Some(row) if call.flag((7, "if_not_exists"), false) => {
-            require_consumer(&row)?;
-            row
-        }
-        _ => make(&wanted, &workflow)?,
-    };
+    // Somebody else may have made it while we waited.
+    if let Some(name) = look()? {
+        return Ok(value::text(&name));
+    }
+    let row = make(&wanted, &workflow)?;
     Ok(relation::qualified_name(row.table)?.as_deref().and_then(value::text))
+}
+
+/// The qualified name of the queue, if it exists; 42501 unless the caller may consume from it.
+fn existing(name: &QueueName) -> Result<Option<String>> {
+    match name.find().map(registry::queue_of).transpose()?.flatten() {
+        Some(row) => {
+            require_consumer(&row)?;
+            relation::qualified_name(row.table)
+        }
+        None => Ok(None),
+    }
 }
 
 fn make(wanted: &Wanted, workflow: &str) -> Result<QueueRow> {

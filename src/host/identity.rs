@@ -32,8 +32,9 @@ impl Identity {
         // SAFETY: reads and writes the own backend's state; `drop` puts back what stands here.
         unsafe {
             pg_sys::GetUserIdAndSecContext(&mut before.user, &mut before.context);
-            let restricted = before.context | pg_sys::SECURITY_RESTRICTED_OPERATION as i32;
-            pg_sys::SetUserIdAndSecContext(user, restricted);
+            // As foreign key checks do: FORCE ROW LEVEL SECURITY does not stand between an owner's table and its upkeep.
+            let flags = pg_sys::SECURITY_RESTRICTED_OPERATION | pg_sys::SECURITY_NOFORCE_RLS;
+            pg_sys::SetUserIdAndSecContext(user, before.context | flags as i32);
         }
         before
     }

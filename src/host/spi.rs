@@ -10,6 +10,7 @@ use std::rc::Rc;
 use pgrx::{pg_sys, FromDatum};
 
 use super::identity::Settings;
+use super::snapshot::Latest;
 use super::value::{self, Arg};
 use crate::error::{Error, Result};
 
@@ -97,10 +98,20 @@ impl Drop for Plan {
 
 /// Parses, plans and runs a statement that is not worth keeping.
 pub fn once<'s>(spi: &'s Spi, sql: &str, args: &[(pg_sys::Oid, Arg)]) -> Result<Rows<'s>> {
+    once_in(spi, sql, args, Mode::Write)
+}
+
+/// The same for a query that sees the newest state of the database, whatever the isolation level.
+pub fn once_latest<'s>(spi: &'s Spi, sql: &str, args: &[(pg_sys::Oid, Arg)]) -> Result<Rows<'s>> {
+    let _snapshot = Latest::take();
+    once_in(spi, sql, args, Mode::Read)
+}
+
+fn once_in<'s>(spi: &'s Spi, sql: &str, args: &[(pg_sys::Oid, Arg)], mode: Mode) -> Result<Rows<'s>> {
     let types: Vec<pg_sys::Oid> = args.iter().map(|(oid, _)| *oid).collect();
     let values: Vec<Arg> = args.iter().map(|(_, value)| *value).collect();
     let plan = Plan::prepare(spi, sql, &types)?;
-    execute(spi, plan.plan, &values, Mode::Write)
+    execute(spi, plan.plan, &values, mode)
 }
 
 fn execute<'s>(_spi: &'s Spi, plan: pg_sys::SPIPlanPtr, args: &[Arg], mode: Mode) -> Result<Rows<'s>> {

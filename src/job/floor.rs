@@ -7,8 +7,9 @@
 //! A floor moves only by evidence: what a snapshot without anything of the own transaction shows. A row that the
 //! snapshot shows as pending is passed only as part of a skipped run; a transaction that the snapshot shows as running
 //! (the own one included) is passed only as an open transaction. Both lists are bounded; when one is full the floor
-//! stops. See `docs/architecture.md`.
+//! stops. Evidence need not be newer than the floor: what it cannot know yet stays listed. See `docs/architecture.md`.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use crate::host::snapshot::Horizon;
@@ -21,6 +22,9 @@ pub const MAX_OPEN: usize = 64;
 pub const MAX_SKIPPED: usize = 256;
 /// Two skipped rows whose ids are further apart are two runs: what lies between them is not to be read at every fetch.
 const MAX_GAP: i64 = 16;
+/// From so many runs on, neighbours in different transactions become one where their ids suggest that little lies
+/// between. Only then, because transactions that share a stretch of ids can have any number of rows in between.
+const CROWDED: usize = MAX_SKIPPED / 2;
 
 /// A position within one priority: rows are ordered by transaction, then id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +45,7 @@ impl Key {
     pub fn next(self) -> Self {
         match self.id.checked_add(1) {
             Some(id) => Self { xid: self.xid, id },
-            None => Self::before(self.xid + 1),
+            None => Self::before(self.xid.saturating_add(1)),
         }
     }
 }
@@ -57,7 +61,8 @@ pub struct Run {
     pub last: Key,
 }
 
-/// Where to look in a transaction that was running when the floor passed it: rows of it below (priority, id) are done.
+/// Where to look in a transaction that was running when the floor passed it: what is pending of it below (priority, id)
+/// lies in skipped runs.
 pub type OpenFrom = (usize, i64);
 
 /// The claim floor of one queue.
@@ -114,51 +119,66 @@ pub struct Seen {
 }
 
 impl Floor {
-    /// What a fetch has to look at, in the order in which jobs are to be claimed. `horizon` says which open
-    /// transactions have ended; `limit` is the first position that no scan needs to reach (above every visible row).
+    /// What a fetch has to look at, in the order in which jobs are to be claimed; no position is in two segments.
+    /// `horizon` says which open transactions have ended; `limit` is the first transaction that no scan needs to reach
+    /// (above every visible row).
     pub fn segments(&self, horizon: &Horizon, limit: u64) -> Vec<Segment> {
         let mut segments = Vec::new();
-        for priority in 0..PRIORITIES {
+        for (priority, &from) in self.starts.iter().enumerate() {
             self.below(priority, horizon, &mut segments);
-            segments.push(Segment {
-                priority,
-                from: self.starts[priority],
-                to: Key::before(limit),
-                reason: Reason::Fresh,
-            });
+            let to = Key::before(limit).max(from);
+            segments.push(Segment { priority, from, to, reason: Reason::Fresh });
         }
         segments
     }
 
     fn below(&self, priority: usize, horizon: &Horizon, segments: &mut Vec<Segment>) {
-        let begin = segments.len();
-        for (at, run) in self.skipped.iter().enumerate() {
-            if run.priority == priority {
-                segments.push(Segment { priority, from: run.first, to: run.last.next(), reason: Reason::Skipped(at) });
-            }
-        }
-        for (&xid, &(from_priority, from_id)) in &self.open {
-            let hidden = is_running(horizon, xid) && horizon.own != Some(xid);
-            if hidden || priority < from_priority {
+        let mut found: Vec<Segment> = self.skipped.iter().enumerate().filter_map(run_of(priority)).collect();
+        found.sort_by_key(|segment| segment.from);
+        let runs = found.len();
+        for (&xid, &from) in &self.open {
+            if is_running(horizon, xid) && horizon.own != Some(xid) {
                 continue;
             }
-            let id = if priority == from_priority { from_id } else { i64::MIN };
-            let to = Key::before(xid + 1).min(self.starts[priority]);
-            let from = Key { xid, id };
-            if from < to {
-                segments.push(Segment { priority, from, to, reason: Reason::Open(xid) });
-            }
+            let (from, to) = self.rest_of(xid, from, priority);
+            let reason = Reason::Open(xid);
+            let gaps = between(from, to, &found[..runs]);
+            found.extend(gaps.into_iter().map(|(from, to)| Segment { priority, from, to, reason }));
         }
-        segments[begin..].sort_by_key(|segment| segment.from);
+        found.sort_by_key(|segment| segment.from);
+        segments.append(&mut found);
     }
 
-    /// The floor after a scan with `horizon` as its evidence. `seen` has an entry for each of `segments`, in order.
+    /// Where rows of a listed transaction may be below the start of a priority.
+    fn rest_of(&self, xid: u64, (from_priority, from_id): OpenFrom, priority: usize) -> (Key, Key) {
+        let end = Key::before(xid.saturating_add(1));
+        let from = match priority.cmp(&from_priority) {
+            Ordering::Less => end,
+            Ordering::Equal => Key { xid, id: from_id },
+            Ordering::Greater => Key::before(xid),
+        };
+        (from, end.min(self.starts[priority]))
+    }
+
+    /// The floor after a scan with `horizon` as its evidence. `segments` are this floor's with that horizon; `seen` has
+    /// an entry for each, in order (what is missing counts as not reached). The scan may have gone on with newer
+    /// snapshots: they show all that is still pending, and rows of listed transactions besides.
     pub fn advanced(&self, horizon: &Horizon, segments: &[Segment], seen: &[Seen]) -> Self {
-        let mut next = self.clone();
-        next.evidence_end = next.evidence_end.max(horizon.end);
-        next.skipped = self.shrunk_runs(segments, seen);
-        next.open = self.narrowed_open(horizon, segments, seen);
-        for (segment, seen) in segments.iter().zip(seen) {
+        let unseen = Seen::default();
+        let scanned = || segments.iter().zip(seen.iter().chain(std::iter::repeat(&unseen)));
+        let mut next = Self {
+            evidence_end: self.evidence_end.max(horizon.end),
+            starts: self.starts,
+            open: self.open.iter().filter(|(xid, _)| is_running(horizon, **xid)).map(|(xid, at)| (*xid, *at)).collect(),
+            skipped: self.still_skipped(horizon, scanned()),
+        };
+        // First what may free a place in the lists, or keeps one; then what needs new ones.
+        for (segment, seen) in scanned() {
+            if let Reason::Open(xid) = segment.reason {
+                next.narrow(xid, segment, seen);
+            }
+        }
+        for (segment, seen) in scanned() {
             if segment.reason == Reason::Fresh {
                 next.rise(horizon, segment, seen);
             }
@@ -166,68 +186,74 @@ impl Floor {
         next
     }
 
-    /// Skipped runs cut down to what is still pending in them.
-    fn shrunk_runs(&self, segments: &[Segment], seen: &[Seen]) -> Vec<Run> {
-        let mut runs: Vec<Option<Run>> = self.skipped.iter().copied().map(Some).collect();
-        for (segment, seen) in segments.iter().zip(seen) {
+    /// The skipped runs, cut down to what is still pending in them.
+    fn still_skipped<'a>(&self, horizon: &Horizon, scanned: impl Iterator<Item = (&'a Segment, &'a Seen)>) -> Vec<Run> {
+        let (mut pieces, mut whole) = (Vec::new(), Vec::new());
+        for (segment, seen) in scanned {
             let Reason::Skipped(at) = segment.reason else {
                 continue;
             };
-            let Some(Some(run)) = runs.get_mut(at) else {
+            let Some(run) = self.skipped.get(at) else {
                 continue;
             };
-            match (seen.rows.first(), seen.rows.last()) {
-                (Some((first, _)), Some((last, _))) => {
-                    run.first = *first;
-                    if seen.complete {
-                        run.last = *last;
-                    }
-                }
-                _ if seen.complete => runs[at] = None,
-                _ => {}
-            }
+            let left = left_of(horizon, run, seen);
+            whole.extend(spanned(&left));
+            pieces.extend(left);
         }
-        runs.into_iter().flatten().collect()
+        let pieces = self.tidied(pieces);
+        if pieces.len() <= MAX_SKIPPED {
+            pieces
+        } else {
+            self.tidied(whole)
+        }
     }
 
-    /// Open transactions that have ended: dropped when nothing of theirs is pending, else narrowed to what is.
-    fn narrowed_open(&self, horizon: &Horizon, segments: &[Segment], seen: &[Seen]) -> BTreeMap<u64, OpenFrom> {
-        let mut open = BTreeMap::new();
-        for (&xid, &from) in &self.open {
-            if is_running(horizon, xid) {
-                open.insert(xid, from);
-            } else if let Some(pending) = first_pending_of(xid, segments, seen) {
-                open.insert(xid, pending.max(from));
-            }
+    /// Runs in order, neighbours joined.
+    fn tidied(&self, mut runs: Vec<Run>) -> Vec<Run> {
+        runs.sort_by_key(|run| (run.priority, run.first));
+        let runs = joined(runs, |run, next| run.last.xid == next.first.xid && is_near(run.last, next.first));
+        if runs.len() < CROWDED {
+            return runs;
         }
-        open
+        // Not over a listed transaction: its rows become runs of their own, and those must not lie in another.
+        let is_listed = |run: &Run, next: &Run| self.open.range(run.last.xid..=next.first.xid).next().is_some();
+        joined(runs, |run, next| is_near(run.last, next.first) && !is_listed(run, next))
+    }
+
+    /// An open transaction that has ended stays listed from its first row on that may not be passed. Its segments come
+    /// in order: where the first one stops, the others are part of what stays.
+    fn narrow(&mut self, xid: u64, segment: &Segment, seen: &Seen) {
+        if self.open.contains_key(&xid) {
+            return;
+        }
+        let (runs, stop) = self.passable(segment, seen);
+        self.skipped.extend(runs);
+        if let Some(key) = stop {
+            self.open.insert(xid, (segment.priority, key.id));
+        }
     }
 
     /// Moves the start of one priority up to the first row that may not be passed.
     fn rise(&mut self, horizon: &Horizon, segment: &Segment, seen: &Seen) {
-        let (runs, reached) = self.passable(segment.priority, seen);
-        let target = reached.unwrap_or_else(|| end_of(horizon, segment, seen));
+        let (runs, stop) = self.passable(segment, seen);
+        let target = stop.unwrap_or_else(|| Key::before(horizon.end).min(segment.to));
         let start = self.pass_running(horizon, segment.from, target);
         self.starts[segment.priority] = start;
-        self.keep_runs_below(start, runs);
+        // No run lies on both sides: each is of one transaction, and the list stops before all rows of one.
+        self.skipped.extend(runs.into_iter().take_while(|run| run.first < start));
     }
 
-    /// The runs that stuck rows form, up to the first row that may not be passed, and that row.
-    fn passable(&self, priority: usize, seen: &Seen) -> (Vec<Run>, Option<Key>) {
-        let room = MAX_SKIPPED - self.skipped.len().min(MAX_SKIPPED);
+    /// The runs that stuck rows form, and where they may not be passed any more: none when the segment is all passable.
+    fn passable(&self, segment: &Segment, seen: &Seen) -> (Vec<Run>, Option<Key>) {
+        let room = MAX_SKIPPED.saturating_sub(self.skipped.len());
         let mut runs: Vec<Run> = Vec::new();
         for &(key, stuck) in &seen.rows {
-            if !stuck {
+            if !stuck || !strung(&mut runs, segment.priority, key, room) {
                 return (runs, Some(key));
             }
-            let has_room = runs.len() < room;
-            match runs.last_mut() {
-                Some(run) if is_next_to(run.last, key) => run.last = key,
-                _ if has_room => runs.push(Run { priority, first: key, last: key }),
-                _ => return (runs, Some(key)),
-            }
         }
-        (runs, None)
+        let reached = seen.rows.last().map_or(segment.from, |(key, _)| key.next());
+        (runs, (!seen.complete).then_some(reached))
     }
 
     /// Lists the running transactions between `from` and `target`; answers how far the list allowed to go.
@@ -237,28 +263,15 @@ impl Floor {
         }
         let passed: Vec<u64> = horizon.running.range(from.xid..=target.xid).copied().collect();
         for xid in passed {
-            if Key::before(xid) >= target || self.open.contains_key(&xid) {
-                continue;
+            if Key::before(xid) >= target {
+                break;
             }
-            if self.open.len() >= MAX_OPEN {
+            if self.open.len() >= MAX_OPEN && !self.open.contains_key(&xid) {
                 return Key::before(xid).max(from);
             }
             self.open.insert(xid, (0, i64::MIN));
         }
         target
-    }
-
-    fn keep_runs_below(&mut self, start: Key, runs: Vec<Run>) {
-        for mut run in runs {
-            if run.first >= start {
-                break;
-            }
-            // A start in the middle of a run was set back by the list of open transactions: the rest is above it.
-            if run.last >= start {
-                run.last = Key { xid: start.xid, id: start.id.saturating_sub(1) };
-            }
-            self.skipped.push(run);
-        }
     }
 
     /// Whether a scan with this floor would reach a pending row. `horizon` plays no part: an open transaction's rows
@@ -279,33 +292,90 @@ impl Floor {
     }
 }
 
-/// Where a scan that met nothing it may not pass has come to.
-fn end_of(horizon: &Horizon, segment: &Segment, seen: &Seen) -> Key {
-    if seen.complete {
-        return Key::before(horizon.end).max(segment.from);
+fn run_of(priority: usize) -> impl Fn((usize, &Run)) -> Option<Segment> {
+    move |(at, run)| {
+        let (from, to, reason) = (run.first, run.last.next(), Reason::Skipped(at));
+        (run.priority == priority).then_some(Segment { priority, from, to, reason })
     }
-    seen.rows.last().map_or(segment.from, |(key, _)| key.next())
 }
 
-fn is_next_to(last: Key, key: Key) -> bool {
+/// What of `[from, to)` lies outside of `runs`, which are in order.
+fn between(mut from: Key, to: Key, runs: &[Segment]) -> Vec<(Key, Key)> {
+    let mut gaps = Vec::new();
+    for run in runs {
+        let end = run.from.min(to);
+        if from < end {
+            gaps.push((from, end));
+        }
+        from = from.max(run.to);
+    }
+    if from < to {
+        gaps.push((from, to));
+    }
+    gaps
+}
+
+/// What is still pending of a run. Evidence too old to see all of the run's transactions says nothing about it.
+fn left_of(horizon: &Horizon, run: &Run, seen: &Seen) -> Vec<Run> {
+    if hides_any(horizon, run.first.xid, run.last.xid) {
+        return vec![*run];
+    }
+    let mut left = Vec::new();
+    for &(key, _) in &seen.rows {
+        strung(&mut left, run.priority, key, usize::MAX);
+    }
+    match left.last_mut() {
+        _ if seen.complete => {}
+        Some(last) => last.last = run.last,
+        None => left.push(*run),
+    }
+    left
+}
+
+/// One run over all of `pieces`, which are in order and of one priority.
+fn spanned(pieces: &[Run]) -> Option<Run> {
+    let (first, last) = (pieces.first()?, pieces.last()?);
+    Some(Run { priority: first.priority, first: first.first, last: last.last })
+}
+
+/// Adds a row after the last of `runs`, or a run of it where there is room for one more.
+fn strung(runs: &mut Vec<Run>, priority: usize, key: Key, room: usize) -> bool {
+    if let Some(run) = runs.last_mut().filter(|run| run.last.xid == key.xid && is_near(run.last, key)) {
+        run.last = key;
+        return true;
+    }
+    let fits = runs.len() < room;
+    if fits {
+        runs.push(Run { priority, first: key, last: key });
+    }
+    fits
+}
+
+fn joined(runs: Vec<Run>, are_one: impl Fn(&Run, &Run) -> bool) -> Vec<Run> {
+    let mut all: Vec<Run> = Vec::with_capacity(runs.len());
+    for next in runs {
+        match all.last_mut() {
+            Some(run) if run.priority == next.priority && (next.first <= run.last || are_one(run, &next)) => {
+                run.last = run.last.max(next.last);
+            }
+            _ => all.push(next),
+        }
+    }
+    all
+}
+
+fn is_near(last: Key, key: Key) -> bool {
     (1..=MAX_GAP).contains(&key.id.saturating_sub(last.id))
 }
 
-fn first_pending_of(xid: u64, segments: &[Segment], seen: &[Seen]) -> Option<OpenFrom> {
-    for (segment, seen) in segments.iter().zip(seen) {
-        if segment.reason != Reason::Open(xid) {
-            continue;
-        }
-        if let Some((key, _)) = seen.rows.first() {
-            return Some((segment.priority, key.id));
-        }
-        if !seen.complete {
-            return Some((segment.priority, segment.from.id));
-        }
-    }
-    None
+/// Whether the snapshot leaves out one of the transactions `first..=last`.
+fn hides_any(horizon: &Horizon, first: u64, last: u64) -> bool {
+    last >= horizon.end || horizon.running.range(first..=last.max(first)).next().is_some()
 }
 
 fn is_running(horizon: &Horizon, xid: u64) -> bool {
     xid >= horizon.end || horizon.running.contains(&xid)
 }
+
+#[cfg(test)]
+mod model;

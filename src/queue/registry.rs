@@ -1,11 +1,12 @@
 //! The one place that reads and writes the registry tables `qflow.queue` and `qflow.workflow`. All of it runs as the
-//! extension's owner, restricted; who may ask for it is decided by the callers.
+//! extension's owner, restricted; who may ask for it is decided by the callers. It is read with the newest snapshot: what
+//! is read is remembered beyond the transaction, and must not be what an old snapshot shows.
 
 use pgrx::pg_sys;
 
 use super::settings::{OnComplete, QueueSettings, WorkflowSettings};
 use crate::error::{Error, Result};
-use crate::host::spi::{connected, once, Row};
+use crate::host::spi::{connected, once, once_latest, Row};
 use crate::host::value::{self, Arg};
 use crate::host::{identity, relation, xact};
 
@@ -152,7 +153,7 @@ fn queues(table: Option<pg_sys::Oid>, number: Option<i64>) -> Result<Vec<QueueRo
         (pg_sys::INT8OID, number.and_then(value::bigint)),
     ];
     let rows: Vec<QueueRow> =
-        as_owner(|| connected(|spi| once(spi, QUEUES, &args)?.iter().map(|row| queue_row(&row)).collect()))?;
+        as_owner(|| connected(|spi| once_latest(spi, QUEUES, &args)?.iter().map(|row| queue_row(&row)).collect()))?;
     Ok(rows.into_iter().filter(|row| relation::owner(row.table).is_some()).collect())
 }
 
@@ -261,7 +262,7 @@ pub fn all_workflows() -> Result<Vec<WorkflowRow>> {
 
 fn workflows(name: Option<&str>) -> Result<Vec<WorkflowRow>> {
     let args = [(pg_sys::TEXTOID, value::opt_text(name))];
-    as_owner(|| connected(|spi| once(spi, WORKFLOWS, &args)?.iter().map(|row| workflow_row(&row)).collect()))
+    as_owner(|| connected(|spi| once_latest(spi, WORKFLOWS, &args)?.iter().map(|row| workflow_row(&row)).collect()))
 }
 
 fn workflow_row(row: &Row) -> Result<WorkflowRow> {

@@ -39,8 +39,10 @@ class Server:
         self.data = self.dir / "data"
         self.databases = []
         if base:
-            self.run("pg_basebackup", "-h", base.dir, "-D", self.data, "-R", "-c", "fast", "--no-sync")
-            self.databases = [Database(self, d.name) for d in base.databases]
+            self.run("pg_basebackup", "-h", base.dir, "-D", self.data, "-c", "fast", "--no-sync")
+            # not -R: it would write options of its own libpq, which the server's need not know
+            (self.data / "standby.signal").touch()
+            self.configure(f"primary_conninfo = 'host={base.dir} user=postgres'")
         else:
             self.run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
         self.configure(

@@ -95,9 +95,7 @@ BEGIN
                 must := CASE v.must
                     -- a required argument must not be NULL; what has a default may
                     WHEN 'null' THEN CASE WHEN a.at <= f.required THEN '22004' ELSE 'ok' END
-                    WHEN 'zero' THEN CASE WHEN a.name IN ('retries', 'delay_ms', 'retry_delay_ms', 'older_than_ms', 'priority',
-                        -- not named by the contract, and of use: nothing is kept; no back-off
-                        'retention_ms', 'failed_retention_ms', 'retry_max_delay_ms') THEN 'ok' ELSE '22023' END
+                    WHEN 'zero' THEN CASE WHEN a.name IN ('retries', 'delay_ms', 'retry_delay_ms', 'older_than_ms', 'priority') THEN 'ok' ELSE '22023' END
                     -- no leases for an id
                     WHEN 'ok' THEN CASE WHEN a.name = 'leases' AND f.name <> 'extend' THEN '22023' ELSE 'ok' END
                     ELSE v.must END;
@@ -112,6 +110,8 @@ SELECT count(DISTINCT function) AS functions, count(DISTINCT (function, argument
 SELECT function, argument, left(value, 60) AS value, got, must FROM answer
 WHERE must <> 'any' AND got <> must
     OR got NOT IN ('ok', '22023', '22004', '42704', '42710', '42809', '42501', '0A000', '55000', '55P03', '25001', '54000', '53400')
+        -- PostgreSQL's own, from CREATE TABLE: no such schema
+        AND NOT (function = 'create_queue' AND value = '''nosuch.q''' AND got = '3F000')
 ORDER BY function, argument, value COLLATE "C";
 
 -- what the numbers may be: the largest values that are accepted

@@ -13,7 +13,7 @@ SELECT count(*), max(batch_no), max(attempt) AS attempt, max(max_attempts) AS ma
 SELECT l.lease_until - l.leased_at AS held_for FROM qflow.lease_status AS l;
 SELECT qflow.requeue('plain', ARRAY[id], ARRAY[lease]), clock_timestamp() AS asked FROM plain WHERE id = 1 \gset
 SELECT available_at - updated_at BETWEEN interval '1 s' AND interval '1.25 s' AS first_delay, priority FROM plain WHERE id = 1;
-SELECT * FROM qflow.queue_stats;
+SELECT queue, paused, pending, delayed, in_progress, completed, failed, oldest_pending_ms BETWEEN 0 AND 60000 AS oldest FROM qflow.queue_stats;
 
 -- names: as PostgreSQL reads table names; the workflow is named like the table
 SELECT qflow.create_queue('Folded'), qflow.create_queue('"Exact"'), qflow.create_queue('public.in_schema'), qflow.create_queue(' public . "with "" quote" ');
@@ -70,7 +70,7 @@ SELECT workflow, timeout_ms, retries, batch_size, concurrency, resource_hints FR
 SELECT qflow.alter_queue('plain', timeout_ms => 1000, retries => 1, batch_size => 2) AS changed, qflow.alter_queue('plain', timeout_ms => 1000, retries => 1) AS again,
     qflow.alter_queue('plain') AS nothing, qflow.alter_queue('plain', batch_size => 3) AS once_more;
 SELECT qflow.alter_workflow('w', batch_size => 9) AS changed, qflow.alter_workflow('w', batch_size => 9) AS again, qflow.alter_workflow('w') AS nothing,
-    qflow.alter_workflow('w', resource_hints => '{"gpu": null}') AS hints, qflow.alter_workflow('w', concurrency => 2, retry_delay_ms => 0, retry_max_delay_ms => 0) AS more;
+    qflow.alter_workflow('w', resource_hints => '{"gpu": null}') AS hints, qflow.alter_workflow('w', concurrency => 2, retry_delay_ms => 0, retry_max_delay_ms => 1) AS more;
 SELECT workflow, timeout_ms, retries, batch_size, concurrency, resource_hints FROM qflow.workflow_status WHERE workflow IN ('plain', 'w') ORDER BY 1;
 \set VERBOSITY sqlstate
 SELECT qflow.alter_queue('nosuch', retries => 1);
@@ -236,3 +236,5 @@ SELECT qflow.ack('brief', '{1}', '{1}');
 \set VERBOSITY default
 SELECT qflow.create_queue('brief');
 SELECT count(*) FROM qflow.fetch('brief');
+-- (jobs set in progress by hand have no lease, which verify would find)
+TRUNCATE old;

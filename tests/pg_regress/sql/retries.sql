@@ -123,9 +123,10 @@ SELECT status, attempt FROM q;
 -- the reaper: what it returns, and its reason
 DELETE FROM q;
 INSERT INTO q (data) SELECT '{}' FROM generate_series(1, 5);
-SELECT count(*) FROM qflow.fetch('w0reap', 2, hints => '{"timeout_ms": 1}');
-SELECT count(*) FROM qflow.fetch('w1reap', 2, hints => '{"timeout_ms": 1}');
-SELECT count(*) FROM qflow.fetch('w1reap', 1, hints => '{"timeout_ms": 3600000}');
+SELECT max(lease) AS l0 FROM qflow.fetch('w0reap', 2) \gset
+SELECT max(lease) AS l1 FROM qflow.fetch('w1reap', 2) \gset
+SELECT count(*) FROM qflow.fetch('w1reap', 1);
+SELECT count(*) FROM (SELECT qflow.extend('w0reap', ARRAY[:l0], 1), qflow.extend('w1reap', ARRAY[:l1], 1)) AS expired;
 DO $$ BEGIN PERFORM pg_sleep(0.005); END $$;
 SELECT * FROM qflow.reap();
 SELECT * FROM qflow.reap();

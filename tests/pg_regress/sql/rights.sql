@@ -14,6 +14,8 @@ CREATE ROLE rights_consumer;
 CREATE ROLE rights_member;
 GRANT rights_owner TO rights_member;
 CREATE ROLE rights_super SUPERUSER;
+-- (up to PostgreSQL 14 everybody may create there)
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 GRANT CREATE ON SCHEMA public TO rights_owner;
 SET ROLE rights_owner;
 SELECT qflow.create_queue('public.q');
