@@ -119,3 +119,12 @@ impl Error {
         report.report(PgLogLevel::ERROR);
     }
 }
+
+/// Errors of the server that pass through qflow get a backtrace in their detail when RUST_BACKTRACE is set where the
+/// server was started: of no use to a user, and slow. RUST_LIB_BACKTRACE=1 still asks for them.
+pub fn keep_backtraces_out() {
+    const VARIABLE: &str = "RUST_LIB_BACKTRACE";
+    if std::env::var_os(VARIABLE).is_none() {
+        std::env::set_var(VARIABLE, "0");
+    }
+}

@@ -26,6 +26,7 @@ pgrx::extension_sql_file!("../sql/comments.sql", name = "comments", requires = [
 /// Called by the server when the library is loaded.
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    error::keep_backtraces_out();
     guc::register();
 }
 

@@ -15,11 +15,25 @@ rule() {
   fi
 }
 files() { find src -name '*.rs' | sort; }
+# Files that are tests altogether: src/tests, and what `mod name;` under #[cfg(test)] names.
+test_files() {
+  files | grep -E '^src/tests(/|\.rs$)|/tests(/|\.rs$)' || true
+  files | xargs -r awk '
+    FNR == 1 { test = 0 }
+    test && /^[ \t]*(pub(\([a-z]+\))?[ \t]+)?mod [a-z0-9_]+;/ {
+      name = $0; sub(/^.*mod /, "", name); sub(/;.*/, "", name)
+      folder = FILENAME
+      if (folder !~ /\/(lib|main|mod)\.rs$/) sub(/\.rs$/, "", folder); else sub(/\/[^\/]*$/, "", folder)
+      print folder "/" name ".rs"
+      print folder "/" name "/"
+    }
+    { test = /#\[cfg\((test|any\(test|all\(test|feature = "pg_test")/ || (test && /^[ \t]*#\[/) }'
+}
 # The code as file:line:text: without comments, without what stands under #[cfg(test)] or
-# #[cfg(any(test, feature = "pg_test"))], and without files that are tests altogether. An item ends where rustfmt puts
+# #[cfg(any(test, feature = "pg_test"))], and without test files. An item ends where rustfmt puts
 # its closing brace: at the indentation of its attribute.
 code() {
-  files | grep -vE '^src/tests(/|\.rs)|/tests(/|\.rs$)' | xargs -r awk '
+  files | grep -vFf <(test_files) | xargs -r awk '
     FNR == 1 { skip = 0; block = 0 }
     {
       line = $0

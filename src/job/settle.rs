@@ -46,10 +46,13 @@ pub fn settle(workflow: &Workflow, asks: &[Ask]) -> Result<Vec<Answer>> {
     }
     let queue = &workflow.queue;
     connected(|spi| {
-        let fenced = fence(spi, workflow, asks)?;
+        let mut fenced = fence(spi, workflow, asks)?;
         let wanted: BTreeSet<i64> = fenced.iter().filter_map(|ask| ask.lease).collect();
         let ids: Vec<i64> = wanted.into_iter().collect();
         let leases: HashMap<i64, Lease> = lease::lock(&ids)?.into_iter().map(|lease| (lease.id, lease)).collect();
+        for (ask, asked) in fenced.iter_mut().zip(asks) {
+            ask.lease = asked.lease.or(ask.lease.filter(|lease| is_live(workflow, &leases, *lease)));
+        }
         let now = value::now();
         let verdicts = match only_acks_of_one_lease(workflow, &fenced, &leases) {
             Some(lease) => ack_one_lease(spi, queue, &fenced, lease, now)?,
@@ -57,8 +60,8 @@ pub fn settle(workflow: &Workflow, asks: &[Ask]) -> Result<Vec<Answer>> {
         };
         let ended = ended_ids(&fenced, &verdicts);
         free(spi, queue, leases.values(), &ended)?;
-        let answers = fenced.iter().zip(verdicts);
-        Ok(answers.map(|(ask, verdict)| Answer { id: ask.id, lease: ask.lease, verdict }).collect())
+        let answers = fenced.iter().zip(asks).zip(verdicts);
+        Ok(answers.map(|((ask, asked), verdict)| answer(ask, asked, verdict)).collect())
     })
 }
 
@@ -80,6 +83,20 @@ fn fence(spi: &Spi, workflow: &Workflow, asks: &[Ask]) -> Result<Vec<Ask>> {
         ask.lease = held.get(&ask.id).copied();
     }
     Ok(fenced)
+}
+
+/// Whether a lease's row is there and is this workflow's.
+fn is_live(workflow: &Workflow, leases: &HashMap<i64, Lease>, lease: i64) -> bool {
+    leases.get(&lease).is_some_and(|lease| lease.workflow == workflow.name)
+}
+
+/// Who gave no token cannot be told that he was heard before.
+fn answer(ask: &Ask, asked: &Ask, verdict: Verdict) -> Answer {
+    let verdict = match verdict {
+        Verdict::Already if asked.lease.is_none() => Verdict::Stale,
+        other => other,
+    };
+    Answer { id: ask.id, lease: ask.lease, verdict }
 }
 
 /// The common case, for which one UPDATE does it all: every ask is an ack under one live lease of this workflow.

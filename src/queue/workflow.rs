@@ -11,7 +11,7 @@ pub fn create(name: &str, queue: &Queue, settings: &WorkflowSettings, if_not_exi
     if let Some(text) = &settings.resource_hints {
         check_hints(&hints::parse(text)?)?;
     }
-    if registry::add_workflow(name, queue.row.number, settings)? {
+    if add(name, queue, settings)? {
         return Ok(true);
     }
     match registry::workflow(name)? {
@@ -28,6 +28,14 @@ pub fn create(name: &str, queue: &Queue, settings: &WorkflowSettings, if_not_exi
         // Made by a transaction that an old snapshot cannot see yet.
         None => Err(Error::exists(format!("workflow \"{name}\" was created meanwhile")).hint("Try again.")),
     }
+}
+
+/// Adds a workflow; one of a queue whose table is gone does not stand in the way.
+fn add(name: &str, queue: &Queue, settings: &WorkflowSettings) -> Result<bool> {
+    if registry::add_workflow(name, queue.row.number, settings)? {
+        return Ok(true);
+    }
+    Ok(registry::remove_orphans()? > 0 && registry::add_workflow(name, queue.row.number, settings)?)
 }
 
 /// Refuses hints that claim resources which do not exist: so far, none do.

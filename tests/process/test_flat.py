@@ -95,7 +95,6 @@ def test_jobs_passing(db):
     passing(db)
 
 
-@pytest.mark.every_version
 def test_jobs_passing_a_readers_snapshot(db):
     queue(db)
     with open_elsewhere(db, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "SELECT count(*) FROM jobs"):

@@ -12,7 +12,7 @@ FRESH, DONE, HELD, RETURNED, FAILED = 600, 200, 30, 20, 5
 def half_consumed(server, name="jobs"):
     """A database with a queue that is half consumed; answers it and the ids of the jobs that are still to be done."""
     db = server.create_database(name)
-    db.execute("SELECT qflow.create_queue('jobs', timeout_ms => 2000, retries => 0)")
+    db.execute("SELECT qflow.create_queue('jobs', timeout_ms => 1000, retries => 0)")
     db.execute("SELECT qflow.alter_workflow('jobs', retries => 3, retry_delay_ms => 0)")
     with db.connect() as c:
         early = db.connect(autocommit=False)
@@ -36,7 +36,7 @@ def all_done_once(db, expected):
     """Consumes the rest of the queue, and jobs that are inserted now."""
     with db.connect() as c:
         more = load(c, "jobs", 50) + load(c, "jobs", 50)
-        rows = drain(c, "jobs", "jobs")
+        rows = drain(c, "jobs", "jobs", seconds=25)
         ids = [row.id for row in rows]
         assert sorted(ids) == sorted(expected | set(more))
         assert len(set(ids)) == len(ids)
@@ -100,9 +100,12 @@ def burn(db, count):
     )
 
 
-@pytest.mark.every_version
-@pytest.mark.parametrize("form", ["plain", "custom"])
-@pytest.mark.parametrize("ahead", ["old", "new"])
+@pytest.mark.parametrize(("form", "ahead"), [
+    pytest.param("plain", "old", marks=pytest.mark.every_version),
+    ("custom", "old"),
+    ("plain", "new"),
+    pytest.param("custom", "new", marks=pytest.mark.every_version),
+])
 def test_dump_and_restore_into_a_fresh_cluster(make_server, form, ahead):
     """With transaction ids that the new cluster has not reached yet, and with ids that it has passed."""
     old, new = make_server(*CONF), make_server(*CONF)

@@ -71,7 +71,6 @@ def test_ids_after_restart_and_crash(make_server):
     hand_out(db, 15, seen)
 
 
-@pytest.mark.every_version
 def test_ids_after_promotion_of_a_standby_that_lags(make_server):
     """It never heard of the last ids; and once more with its own standby."""
     primary = make_server()
@@ -91,7 +90,6 @@ def test_ids_after_promotion_of_a_standby_that_lags(make_server):
     hand_out(db, 60, seen)
 
 
-@pytest.mark.every_version
 def test_ids_after_restore_of_an_older_dump(make_server):
     """Ids that were handed out after the dump are not in it."""
     old, new = make_server(), make_server()

@@ -9,16 +9,20 @@ CREATE FUNCTION take(n int) RETURNS text LANGUAGE sql AS $$ SELECT string_agg(f.
         inserted_at, failure_reason, resources, at)) AS f $$;
 -- The same in the order of their ids, where PostgreSQL is free to choose in which order it updates rows.
 CREATE FUNCTION take_all() RETURNS text LANGUAGE sql AS $$ SELECT string_agg(f.id::text, ' ' ORDER BY f.id) FROM qflow.fetch('q', 1000) AS f $$;
--- A queue through which 500 jobs have gone, and in which one is completed (1), one failed (2), one in progress (3).
+-- A queue through which 500 jobs have gone, each step committed, so that its floor is past them all, and in which one is completed (1), one failed (2), one in progress (3).
 CREATE PROCEDURE busy() LANGUAGE plpgsql AS $$ BEGIN
     DELETE FROM q;
     ALTER TABLE q ALTER COLUMN id RESTART WITH 1;
     INSERT INTO q (data) SELECT '{}' FROM generate_series(1, 3);
+    COMMIT;
     PERFORM qflow.fetch('q', 3);
+    COMMIT;
     PERFORM qflow.ack('q', ARRAY[1], ARRAY[(SELECT lease FROM q WHERE id = 1)]), qflow.fail('q', ARRAY[2], ARRAY[(SELECT lease FROM q WHERE id = 1)], 'why');
     FOR turn IN 1..10 LOOP
         INSERT INTO q (data) SELECT '{}' FROM generate_series(1, 50);
+        COMMIT;
         PERFORM qflow.ack('q', array_agg(id), array_agg(lease), true) FROM qflow.fetch('q', 50);
+        COMMIT;
     END LOOP; END $$;
 
 -- UPDATE … SET status = 'pending' on a completed, a failed and an in-progress job: each is fetched next, attempt kept,
