@@ -50,6 +50,7 @@ pub fn settle(workflow: &Workflow, asks: &[Ask]) -> Result<Vec<Answer>> {
         let wanted: BTreeSet<i64> = fenced.iter().filter_map(|ask| ask.lease).collect();
         let ids: Vec<i64> = wanted.into_iter().collect();
         let leases: HashMap<i64, Lease> = lease::lock(&ids)?.into_iter().map(|lease| (lease.id, lease)).collect();
+        let found: Vec<Option<i64>> = fenced.iter().map(|ask| ask.lease).collect();
         for (ask, asked) in fenced.iter_mut().zip(asks) {
             ask.lease = asked.lease.or(ask.lease.filter(|lease| is_live(workflow, &leases, *lease)));
         }
@@ -60,8 +61,8 @@ pub fn settle(workflow: &Workflow, asks: &[Ask]) -> Result<Vec<Answer>> {
         };
         let ended = ended_ids(&fenced, &verdicts);
         free(spi, queue, leases.values(), &ended)?;
-        let answers = fenced.iter().zip(asks).zip(verdicts);
-        Ok(answers.map(|((ask, asked), verdict)| answer(ask, asked, verdict)).collect())
+        let answers = asks.iter().zip(found).zip(verdicts);
+        Ok(answers.map(|((ask, found), verdict)| answer(ask, found, verdict)).collect())
     })
 }
 
@@ -91,12 +92,12 @@ fn is_live(workflow: &Workflow, leases: &HashMap<i64, Lease>, lease: i64) -> boo
 }
 
 /// Who gave no token cannot be told that he was heard before.
-fn answer(ask: &Ask, asked: &Ask, verdict: Verdict) -> Answer {
+fn answer(ask: &Ask, found: Option<i64>, verdict: Verdict) -> Answer {
     let verdict = match verdict {
-        Verdict::Already if asked.lease.is_none() => Verdict::Stale,
+        Verdict::Already if ask.lease.is_none() => Verdict::Stale,
         other => other,
     };
-    Answer { id: ask.id, lease: ask.lease, verdict }
+    Answer { id: ask.id, lease: found, verdict }
 }
 
 /// The common case, for which one UPDATE does it all: every ask is an ack under one live lease of this workflow.
