@@ -5,12 +5,13 @@ use pgrx::pg_sys;
 use super::value;
 use crate::error::Result;
 
-/// Takes ROW EXCLUSIVE on a table for the rest of the transaction and brings the caches up to date; false when the
-/// table is gone.
+/// Takes ROW EXCLUSIVE (on a standby, where views still read: ACCESS SHARE) on a table for the rest of the transaction
+/// and brings the caches up to date; false when the table is gone.
 pub fn lock_for_jobs(table: pg_sys::Oid) -> bool {
     // SAFETY: opens and closes the relation, keeping the lock.
     unsafe {
-        let relation = pg_sys::try_relation_open(table, pg_sys::RowExclusiveLock as i32);
+        let mode = if pg_sys::RecoveryInProgress() { pg_sys::AccessShareLock } else { pg_sys::RowExclusiveLock };
+        let relation = pg_sys::try_relation_open(table, mode as i32);
         if relation.is_null() {
             return false;
         }
