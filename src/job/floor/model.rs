@@ -277,8 +277,9 @@ impl World {
     }
 
     fn shown(&self, horizon: &Horizon, segment: &Segment, from: Key) -> Vec<usize> {
-        let to = segment.to.max(from);
-        let rows = self.index.range((segment.priority, from)..(segment.priority, to)).map(|(_, row)| *row);
+        let Segment { priority, to, .. } = *segment;
+        assert!(from <= to, "seed {}: a segment ends before it begins: {segment:?}", self.seed);
+        let rows = self.index.range((priority, from)..(priority, to)).map(|(_, row)| *row);
         rows.filter(|row| self.shows(horizon, *row)).collect()
     }
 
