@@ -37,7 +37,7 @@ pub fn claim(demand: &Demand, emit: impl FnMut(&Lease, Row)) -> Result<()> {
         let mut search = Search::begin(spi, queue, floor, demand.jobs, now)?;
         let locked = search.lock_candidates(spi, queue)?;
         let count = if locked.is_empty() { 0 } else { take(spi, demand, &locked, now, emit)? };
-        if let Some(floor) = search.learned() {
+        if let Some(floor) = search.learned(spi, queue)? {
             floor_store::moved(queue.row.number, queue.row.table, floor, count, now)?;
         }
         Ok(())

@@ -7,7 +7,8 @@ use crate::job::table::Candidate;
 
 /// Picks candidates round by round until enough of them are locked.
 pub struct Picker {
-    wanted: usize,
+    /// At most this many.
+    pub wanted: usize,
     max_bytes: usize,
     bytes: usize,
     due_at: usize,

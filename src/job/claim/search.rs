@@ -13,14 +13,17 @@ use crate::job::floor::Floor;
 use crate::job::table::{Candidate, Place};
 use crate::queue::cache::Queue;
 
+/// Rounds in which one fetch looks past stuck jobs for the sake of its floor.
+const MAX_ROUNDS: usize = 64;
+
 /// A search for claimable jobs.
 pub struct Search {
     now: i64,
     floor: Floor,
     horizon: Horizon,
     fresh: Scan,
-    /// What the evidence snapshot shows, where candidates are looked for with another one.
-    evidence: Option<Scan>,
+    /// The evidence snapshot, kept where candidates are looked for with another one.
+    evidence: Option<Evidence>,
     may_learn: bool,
     due: Vec<Candidate>,
     due_complete: bool,
@@ -36,26 +39,24 @@ impl Search {
         // scan serves both.
         let serves_both = xact::own_xid().is_none() && xact::is_read_committed();
         let limit = if serves_both { horizon.end } else { xact::next_xid() + 1 };
-        let segments = floor.segments(&horizon, limit);
         let mut search = Self {
             now,
+            fresh: Scan::new(floor.segments(&horizon, limit)),
             floor,
             horizon,
-            fresh: Scan::new(segments.clone()),
             evidence: None,
             may_learn: queue.jobs.shows_everything(),
             due: Vec::new(),
             due_complete: false,
             picker: Picker::new(wanted, guc::max_fetch_bytes()),
         };
-        search.fresh.go_on(spi, &queue.jobs, wanted, Mode::Read)?;
         if serves_both {
+            search.fresh.go_on(spi, &queue.jobs, wanted, Mode::Read)?;
             search.more_due(spi, queue, wanted, Mode::Read)?;
-            return Ok(search);
+        } else {
+            search.evidence = Some(snapshot);
+            search.look_further(spi, queue, wanted)?;
         }
-        drop(snapshot);
-        search.evidence = Some(std::mem::replace(&mut search.fresh, Scan::new(segments)));
-        search.look_further(spi, queue, wanted)?;
         Ok(search)
     }
 
@@ -97,32 +98,44 @@ impl Search {
     }
 
     /// The floor that follows from what was seen; `None` where nothing may be learned.
-    pub fn learned(self) -> Option<Floor> {
+    pub fn learned(mut self, spi: &Spi, queue: &Queue) -> Result<Option<Floor>> {
+        let evidence = self.evidence.take();
         if !self.may_learn {
-            return None;
+            return Ok(None);
         }
         let locked: HashSet<i64> = self.picker.locked.iter().copied().collect();
-        let tried = &self.picker.tried;
-        let shown = self.evidence.as_ref().unwrap_or(&self.fresh);
-        let seen = match &self.evidence {
-            None => shown.seen(|id| tried.contains(&id) && !locked.contains(&id)),
-            Some(_) => {
-                let hidden = self.hidden_from_claiming();
-                shown.seen(|id| hidden.contains(&id) || tried.contains(&id) && !locked.contains(&id))
+        let refused = |id: i64| self.picker.tried.contains(&id) && !locked.contains(&id);
+        let (segments, seen) = match evidence {
+            None => (self.fresh.segments(), self.fresh.seen(refused)),
+            Some(_active) => {
+                let offered: HashSet<i64> = self.fresh.found.iter().map(|candidate| candidate.id).collect();
+                let is_stuck = |shown: &Candidate| refused(shown.id) || self.is_hidden(shown, &offered);
+                let shown = self.shown_by_evidence(spi, queue, is_stuck)?;
+                let stuck: HashSet<i64> = shown.found.iter().filter(|c| is_stuck(c)).map(|c| c.id).collect();
+                (self.fresh.segments(), shown.seen(|id| stuck.contains(&id)))
             }
         };
-        Some(self.floor.advanced(&self.horizon, shown.segments(), &seen))
+        Ok(Some(self.floor.advanced(&self.horizon, segments, &seen)))
     }
 
-    /// Jobs that the evidence shows as pending, but not the snapshot with which jobs are claimed, although its scan went
-    /// past them: claimed earlier by this transaction, or changed since.
-    fn hidden_from_claiming(&self) -> HashSet<i64> {
-        let offered: HashSet<i64> = self.fresh.found.iter().map(|candidate| candidate.id).collect();
-        let shown = self.evidence.iter().flat_map(|scan| &scan.found);
-        shown
-            .filter(|candidate| !offered.contains(&candidate.id))
-            .filter(|candidate| fresh_place(candidate).is_some_and(|(at, key)| self.fresh.has_passed(at, key)))
-            .map(|candidate| candidate.id)
-            .collect()
+    /// What the evidence snapshot, which is active, shows: past all that is stuck, however much, to as many others as
+    /// are wanted.
+    fn shown_by_evidence(&self, spi: &Spi, queue: &Queue, is_stuck: impl Fn(&Candidate) -> bool) -> Result<Scan> {
+        let mut shown = Scan::new(self.fresh.segments().to_vec());
+        for _ in 0..MAX_ROUNDS {
+            shown.go_on(spi, &queue.jobs, self.picker.wanted, Mode::Read)?;
+            let free = shown.found.iter().filter(|candidate| !is_stuck(candidate)).count();
+            if shown.is_complete() || free >= self.picker.wanted {
+                break;
+            }
+        }
+        Ok(shown)
+    }
+
+    /// Whether a job that the evidence shows as pending is hidden from the snapshot with which jobs are claimed, although
+    /// its scan went past the place: claimed earlier by this transaction, or changed since.
+    fn is_hidden(&self, shown: &Candidate, offered: &HashSet<i64>) -> bool {
+        let has_passed = |(at, key)| self.fresh.has_passed(at, key);
+        !offered.contains(&shown.id) && fresh_place(shown).is_some_and(has_passed)
     }
 }
