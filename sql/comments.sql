@@ -17,8 +17,8 @@ queue: read like a table name; without a schema it is made in the current one. T
 timeout_ms (from 1), retries (from 0), batch_size (from 1): NULL leaves them to the settings qflow.default_*.
 retention_ms, failed_retention_ms: the age from which purge_queue deletes completed and failed jobs; NULL keeps them.
 on_complete: keep, or delete: then ack deletes the job. if_not_exists: an existing queue is returned unchanged.
-Locks: ACCESS EXCLUSIVE on the new table; SHARE ROW EXCLUSIVE on the registry until the end of the transaction, so
-calls that make or change queues wait for each other. Needs CREATE on the schema.
+Locks: ACCESS EXCLUSIVE on the new table; SHARE UPDATE EXCLUSIVE on the registry until the end of the transaction, so
+calls that make queues wait for each other. Needs CREATE on the schema; where the queue exists, the right to consume.
 Errors: 22004 NULL, 22023 bad value, 42501 right missing, 42704 no schema to make it in, 42710 queue or workflow
 exists, 42809 the table exists and is not a queue (adoption is not there yet), or the schema is a system''s.';
 

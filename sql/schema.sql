@@ -26,9 +26,10 @@ CREATE TABLE qflow.queue (
 );
 
 -- The registry of workflows: named consumer configurations, each bound to one queue. NULL: the queue's value counts.
+-- No foreign key: under an old snapshot it would refuse a queue made since. A row without its queue counts as absent.
 CREATE TABLE qflow.workflow (
     workflow            text        PRIMARY KEY,
-    queue               bigint      NOT NULL REFERENCES qflow.queue ON DELETE CASCADE,
+    queue               bigint      NOT NULL,
     paused              boolean     NOT NULL DEFAULT false,
     timeout_ms          bigint,
     retries             bigint,
@@ -86,6 +87,7 @@ CREATE TABLE qflow.sweep (
     system_identifier   bigint,
     database_oid        oid,
     relation_oid        oid,
+    left_over           boolean     NOT NULL DEFAULT false,
     rescued_total       bigint      NOT NULL DEFAULT 0
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100);
 

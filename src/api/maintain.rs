@@ -30,7 +30,7 @@ fn reap_all(call: &Call) -> Result<Arg> {
             }
             Ok(_) => {}
             Err(caught) => {
-                let name = relation::qualified_name(row.table)?.unwrap_or_default();
+                let name = relation::display_name(row.table);
                 pgrx::warning!("qflow could not reap queue {name}: {} ({})", caught.message, caught.sqlstate);
             }
         }
@@ -54,7 +54,7 @@ fn verify_queue(call: &Call) -> Result<Arg> {
     let sink = Sink::open(call)?;
     let row = cache::registered(&call.text((0, "queue"))?)?;
     if !relation::may(row.table, pgrx::pg_sys::ACL_SELECT) {
-        let name = relation::qualified_name(row.table)?.unwrap_or_default();
+        let name = relation::display_name(row.table);
         return Err(Error::denied(format!("permission denied for queue {name}"))
             .hint("qflow.verify needs SELECT on the queue's table."));
     }

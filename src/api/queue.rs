@@ -96,7 +96,7 @@ pub fn require_owner(row: &QueueRow) -> Result<()> {
     if relation::is_owned(row.table) {
         return Ok(());
     }
-    let name = relation::qualified_name(row.table)?.unwrap_or_default();
+    let name = relation::display_name(row.table);
     Err(Error::denied(format!("must be owner of queue {name}")))
 }
 
@@ -105,7 +105,7 @@ pub fn require_consumer(row: &QueueRow) -> Result<()> {
     if relation::may(row.table, pg_sys::ACL_SELECT | pg_sys::ACL_UPDATE) || relation::is_owned(row.table) {
         return Ok(());
     }
-    let name = relation::qualified_name(row.table)?.unwrap_or_default();
+    let name = relation::display_name(row.table);
     Err(Error::denied(format!("permission denied for queue {name}"))
         .hint("Consuming needs SELECT and UPDATE on the queue's table."))
 }

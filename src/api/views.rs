@@ -40,9 +40,8 @@ fn visible() -> Result<Vec<(QueueRow, String)>> {
         if !relation::may_read_some_column(row.table) {
             continue;
         }
-        if let Some(name) = relation::qualified_name(row.table)? {
-            seen.push((row, name));
-        }
+        let name = relation::display_name(row.table);
+        seen.push((row, name));
     }
     Ok(seen)
 }
@@ -50,23 +49,29 @@ fn visible() -> Result<Vec<(QueueRow, String)>> {
 fn queue_stats_rows(call: &Call) -> Result<Arg> {
     let sink = Sink::open(call)?;
     for (row, name) in visible()? {
-        let Some(owner) = relation::owner(row.table) else {
-            continue;
-        };
-        // As the table's owner: the right to read one column is enough to see the numbers.
-        identity::restricted_as(owner, || {
-            connected(|spi| {
-                let rows = once(spi, &DEPTHS.replace("{q}", &name), &[])?;
-                let depths = rows.first();
-                let mut line = vec![value::text(&name), value::boolean(row.paused)];
-                line.extend((1..=6).map(|column| depths.and_then(|depths| depths.datum(column))));
-                line.extend([None; 8]);
-                sink.put(&line);
-                Ok(())
-            })
-        })?;
+        let mut line = vec![value::text(&name), value::boolean(row.paused)];
+        line.extend([None; 14]);
+        match (relation::owner(row.table), relation::qualified_name(row.table)) {
+            (Some(owner), Ok(Some(table))) => count_depths(&sink, &mut line, owner, &table)?,
+            // A name that no statement can be written with: nothing is known of it but that it is there.
+            _ => sink.put(&line),
+        }
     }
     Ok(None)
+}
+
+/// Counts as the table's owner: the right to read one column is enough to see the numbers.
+fn count_depths(sink: &Sink, line: &mut [Arg], owner: pg_sys::Oid, table: &str) -> Result<()> {
+    identity::restricted_as(owner, || {
+        connected(|spi| {
+            let rows = once(spi, &DEPTHS.replace("{q}", table), &[])?;
+            for (column, depth) in (1..=6).zip(&mut line[2..]) {
+                *depth = rows.first().and_then(|depths| depths.datum(column));
+            }
+            sink.put(line);
+            Ok(())
+        })
+    })
 }
 
 fn workflow_status_rows(call: &Call) -> Result<Arg> {
@@ -106,11 +111,11 @@ fn workflow_status_rows(call: &Call) -> Result<Arg> {
 
 /// Jobs in progress under a lease, counted as the table's owner: a viewer may lack the columns.
 fn unsettled(queue: &QueueRow, lease: &lease::Overview) -> Result<i64> {
-    match cache::queue_of(queue.table)? {
-        Some(queue) => identity::restricted_as(queue.owner, || {
+    match cache::queue_of(queue.table) {
+        Ok(Some(queue)) => identity::restricted_as(queue.owner, || {
             connected(|spi| queue.jobs.count_held(spi, &lease.job_ids, lease.id))
         }),
-        None => Ok(0),
+        _ => Ok(0),
     }
 }
 

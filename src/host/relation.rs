@@ -62,7 +62,7 @@ pub fn may_read_some_column(table: pg_sys::Oid) -> bool {
 
 /// The schema with this name, if the current user may see that it exists.
 pub fn schema(name: &str) -> Option<pg_sys::Oid> {
-    let name = server_name(name)?;
+    let name = value::server_text(name)?;
     // SAFETY: the name ends in NUL; `true` asks for an answer instead of an error.
     let oid = unsafe { pg_sys::get_namespace_oid(name.as_ptr(), true) };
     (oid != pg_sys::InvalidOid).then_some(oid)
@@ -70,7 +70,7 @@ pub fn schema(name: &str) -> Option<pg_sys::Oid> {
 
 /// The relation with this name in a schema, else along the search_path.
 pub fn find(schema_oid: Option<pg_sys::Oid>, name: &str) -> Option<pg_sys::Oid> {
-    let name = server_name(name)?;
+    let name = value::server_text(name)?;
     // SAFETY: the name ends in NUL; both answer InvalidOid when there is none.
     let oid = unsafe {
         match schema_oid {
@@ -87,29 +87,28 @@ pub fn invalidate(table: pg_sys::Oid) {
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table) }
 }
 
-/// A name in the database's encoding.
-fn server_name(name: &str) -> Option<std::ffi::CString> {
-    let datum = value::text(name)?;
-    // SAFETY: `datum` is a text made just now; the copy ends in NUL.
-    let bytes = unsafe {
-        let text = pg_sys::text_to_cstring(datum.cast_mut_ptr());
-        std::ffi::CStr::from_ptr(text).to_owned()
-    };
-    Some(bytes)
+/// `schema.table` as SQL writes it, quoted where needed; nothing when the table is gone. 22023 when it is not UTF-8,
+/// which only a database without an encoding (SQL_ASCII) allows.
+pub fn qualified_name(table: pg_sys::Oid) -> Result<Option<String>> {
+    name_datum(table).map(value::to_string).transpose()
 }
 
-/// `schema.table` as SQL writes it, quoted where needed; NULL when the table is gone.
-pub fn qualified_name(table: pg_sys::Oid) -> Result<Option<String>> {
+/// The same for people to read, whatever its bytes; empty when the table is gone.
+pub fn display_name(table: pg_sys::Oid) -> String {
+    name_datum(table).map(value::to_string_lossy).unwrap_or_default()
+}
+
+fn name_datum(table: pg_sys::Oid) -> Option<pg_sys::Datum> {
     // SAFETY: both catalogs' look-ups answer NULL or a NUL-terminated copy.
-    let name = unsafe {
+    unsafe {
         let relation = pg_sys::get_rel_name(table);
         let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(table));
         if relation.is_null() || schema.is_null() {
-            return Ok(None);
+            return None;
         }
-        pg_sys::cstring_to_text(pg_sys::quote_qualified_identifier(schema, relation))
-    };
-    value::to_string(pg_sys::Datum::from(name)).map(Some)
+        let name = pg_sys::cstring_to_text(pg_sys::quote_qualified_identifier(schema, relation));
+        Some(pg_sys::Datum::from(name))
+    }
 }
 
 /// The owner of a relation; `None` when it is gone.

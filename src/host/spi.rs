@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::ffi::CString;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
@@ -57,7 +56,7 @@ pub struct Plan {
 impl Plan {
     /// Parses `sql` with parameters of `types`. Raises what the parser raises.
     pub fn prepare(_spi: &Spi, sql: &str, types: &[pg_sys::Oid]) -> Result<Self> {
-        let text = CString::new(sql).map_err(|_| Error::internal("SQL text with a NUL byte"))?;
+        let text = value::server_text(sql).ok_or_else(|| Error::internal("SQL text with a NUL byte"))?;
         let mut types = types.to_vec();
         // SAFETY: the strings and types outlive the call; a NULL plan is an error; `SPI_keepplan` moves the plan to
         // memory that lives until `drop`.

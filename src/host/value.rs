@@ -88,6 +88,24 @@ fn array(values: &[Arg], element: pg_sys::Oid, len: i32, by_value: bool, align: 
     Some(pg_sys::Datum::from(built))
 }
 
+/// A text in the database's encoding, as C takes it; nothing when it holds a NUL byte.
+pub fn server_text(value: &str) -> Option<std::ffi::CString> {
+    if value.contains('\0') {
+        return None;
+    }
+    let datum = text(value)?;
+    // SAFETY: `datum` is a text made just now; the copy ends in NUL.
+    let owned = unsafe { std::ffi::CStr::from_ptr(pg_sys::text_to_cstring(datum.cast_mut_ptr())).to_owned() };
+    Some(owned)
+}
+
+/// The text of a datum with what is not UTF-8 replaced: for people to read only.
+pub fn to_string_lossy(datum: pg_sys::Datum) -> String {
+    // SAFETY: as below.
+    let bytes = unsafe { utf8_bytes(pg_sys::text_to_cstring(datum.cast_mut_ptr())) };
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// The text of a datum of type `text`, `varchar` or `name`-as-text, in UTF-8.
 pub fn to_string(datum: pg_sys::Datum) -> Result<String> {
     // SAFETY: the caller hands on a datum of a text type; the result is a copy that ends in NUL.
@@ -192,8 +210,12 @@ unsafe fn libc_strlen(text: *const std::ffi::c_char) -> i32 {
 }
 
 unsafe fn utf8_bytes(server: *mut std::ffi::c_char) -> Vec<u8> {
-    // SAFETY: `server` ends in NUL; the conversion answers it unchanged or a copy that ends in NUL.
+    // SAFETY: `server` ends in NUL; the conversion answers it unchanged or a copy that ends in NUL. A database without
+    // an encoding holds any bytes: they are taken as they are, since the conversion would raise.
     unsafe {
+        if pg_sys::GetDatabaseEncoding() == pg_sys::pg_enc::PG_SQL_ASCII as i32 {
+            return std::ffi::CStr::from_ptr(server).to_bytes().to_vec();
+        }
         let len = libc_strlen(server);
         let utf8 = pg_sys::pg_server_to_any(server, len, pg_sys::pg_enc::PG_UTF8 as i32);
         std::ffi::CStr::from_ptr(utf8).to_bytes().to_vec()

@@ -119,6 +119,7 @@ fn ack_one_lease(spi: &Spi, queue: &Queue, asks: &[Ask], lease: &Lease, now: i64
     }
     let others: Vec<i64> = ids.iter().copied().filter(|id| !done.contains(id)).collect();
     // Read without locks: these jobs are not changed, and locking them now, out of order, could deadlock.
+    let _snapshot = Latest::take();
     let states: HashMap<i64, JobState> = queue.jobs.states(spi, &others)?.into_iter().collect();
     let verdict = |id: &i64| match done.contains(id) {
         true => Verdict::Acked,
@@ -138,7 +139,7 @@ fn settle_each(
     let queue = &workflow.queue;
     let ids: BTreeSet<i64> = asks.iter().map(|ask| ask.id).collect();
     let ids: Vec<i64> = ids.into_iter().collect();
-    let mut states: HashMap<i64, JobState> = queue.jobs.lock_states(spi, &ids)?.into_iter().collect();
+    let mut states = states_with_locks(spi, queue, &ids, asks)?;
     let mut changes: Vec<Change> = Vec::new();
     let mut deleted: Vec<i64> = Vec::new();
     let mut verdicts = Vec::with_capacity(asks.len());
@@ -160,6 +161,28 @@ fn settle_each(
     queue.jobs.apply(spi, &changes, now)?;
     queue.jobs.delete(spi, &deleted)?;
     Ok(verdicts)
+}
+
+/// How jobs stand; those that are in progress under a lease asked for are locked, ascending. The others are not: under
+/// that lease they will never be in progress again, so a replay locks nothing that another call could wait for.
+fn states_with_locks(spi: &Spi, queue: &Queue, ids: &[i64], asks: &[Ask]) -> Result<HashMap<i64, JobState>> {
+    let mut states: HashMap<i64, JobState> = {
+        let _snapshot = Latest::take();
+        queue.jobs.states(spi, ids)?.into_iter().collect()
+    };
+    let is_held = |ask: &&Ask| match (ask.lease, states.get(&ask.id)) {
+        (Some(lease), Some(job)) => job.status == Some(Status::InProgress) && job.lease == Some(lease),
+        _ => false,
+    };
+    let held: BTreeSet<i64> = asks.iter().filter(is_held).map(|ask| ask.id).collect();
+    let held: Vec<i64> = held.into_iter().collect();
+    if !held.is_empty() {
+        for id in &held {
+            states.remove(id);
+        }
+        states.extend(queue.jobs.lock_states(spi, &held)?);
+    }
+    Ok(states)
 }
 
 fn judge(workflow: &Workflow, ask: &Ask, states: &HashMap<i64, JobState>, leases: &HashMap<i64, Lease>) -> Verdict {

@@ -31,11 +31,11 @@ const CHUNK_IN_FETCH: usize = 256;
 
 const POSITION: &str = "SELECT CASE WHEN s.system_identifier OPERATOR(pg_catalog.=) $2
             AND s.database_oid OPERATOR(pg_catalog.=) $3 AND s.relation_oid OPERATOR(pg_catalog.=) $4
-        THEN s.next_id END, s.rescued_total
+        THEN s.next_id END, s.rescued_total, s.left_over
     FROM qflow.sweep s WHERE s.queue OPERATOR(pg_catalog.=) $1 FOR UPDATE SKIP LOCKED";
 
 const MOVE_ON: &str = "UPDATE qflow.sweep SET next_id = $5, system_identifier = $2, database_oid = $3,
-        relation_oid = $4, rescued_total = rescued_total OPERATOR(pg_catalog.+) $6
+        relation_oid = $4, rescued_total = rescued_total OPERATOR(pg_catalog.+) $6, left_over = $7
     WHERE queue OPERATOR(pg_catalog.=) $1";
 
 const COUNT_RESCUED: &str = "UPDATE qflow.sweep SET rescued_total = rescued_total OPERATOR(pg_catalog.+) $2
@@ -48,8 +48,8 @@ const SPAN: &str = "SELECT pg_catalog.min(id)::pg_catalog.int8, pg_catalog.max(i
 
 const HOLD_TERMS: &str = "SELECT COALESCE(q.timeout_ms, (SELECT pg_catalog.max(w.timeout_ms) FROM qflow.workflow w
             WHERE w.queue OPERATOR(pg_catalog.=) q.number)),
-        COALESCE(q.retries, (SELECT pg_catalog.max(w.retries) FROM qflow.workflow w
-            WHERE w.queue OPERATOR(pg_catalog.=) q.number))
+        COALESCE((SELECT pg_catalog.max(COALESCE(w.retries, q.retries)) FROM qflow.workflow w
+            WHERE w.queue OPERATOR(pg_catalog.=) q.number), q.retries)
     FROM qflow.queue q WHERE q.number OPERATOR(pg_catalog.=) $1";
 
 thread_local! {
@@ -62,6 +62,8 @@ thread_local! {
 struct Outcome {
     next: i64,
     is_through: bool,
+    /// Whether a job was met whose lease is gone, but whose time is not over yet.
+    left_over: bool,
     rescued: i64,
     reaped: Reaped,
 }
@@ -95,20 +97,22 @@ pub fn persistent(queue: &Queue, now: i64) -> Result<Reaped> {
     if queue.row.at_home && !guc::sweep() {
         return Ok(Reaped::default());
     }
-    let Some((position, rescued_before)) = position(queue)? else {
+    let Some(before) = position(queue)? else {
         return Ok(Reaped::default());
     };
-    if position.is_none() && !queue.row.at_home {
+    if before.next_id.is_none() && !queue.row.at_home {
         lease::jump(newest_lease(queue)?)?;
     }
-    let outcome = chunk(queue, position.unwrap_or(i64::MIN), CHUNK, now)?;
+    let outcome = chunk(queue, before.next_id.unwrap_or(i64::MIN), CHUNK, now)?;
     // What a restore left behind is expected, not rescued.
     let rescued = if queue.row.at_home { outcome.rescued } else { 0 };
-    move_on(queue, outcome.next, rescued)?;
-    if rescued > 0 && rescued_before == 0 {
+    let left_over = before.left_over || outcome.left_over;
+    move_on(queue, outcome.next, rescued, left_over && !outcome.is_through)?;
+    if rescued > 0 && before.rescued_total == 0 {
         complain(queue, rescued);
     }
-    if outcome.is_through && !queue.row.at_home {
+    // Only a pass that left nothing over makes the table one of this database.
+    if outcome.is_through && !left_over && !queue.row.at_home {
         registry::settle_in(queue.row.number)?;
     }
     Ok(outcome.reaped)
@@ -137,51 +141,64 @@ fn chunk(queue: &Queue, from: i64, limit: usize, now: i64) -> Result<Outcome> {
         })
         .map(|row| row.id)
         .collect();
-    let changes = orphans(queue, &met, now)?;
+    let Orphans { over, left_over } = orphans(queue, &met, now)?;
     let (rescued, reaped) = identity::restricted_as(queue.owner, || {
         connected(|spi| {
             let rescued = queue.jobs.make_due(spi, &lost, now)?;
-            Ok((rescued as i64, take_back_orphans(spi, queue, &changes, now)?))
+            Ok((rescued as i64, take_back_orphans(spi, queue, &over, now)?))
         })
     })?;
     let is_through = met.len() < limit;
     let next = if is_through { i64::MIN } else { met.last().map_or(i64::MIN, |row| row.id.saturating_add(1)) };
-    Ok(Outcome { next, is_through, rescued, reaped })
+    Ok(Outcome { next, is_through, left_over, rescued, reaped })
 }
 
-/// Jobs in progress whose lease does not exist or does not contain them, and whose time is over.
-fn orphans(queue: &Queue, met: &[Met], now: i64) -> Result<Vec<(Change, Option<i64>)>> {
+/// A job in progress without its lease, and what is to become of it.
+struct Orphan {
+    change: Change,
+    /// The lease that its row names.
+    lease: Option<i64>,
+}
+
+#[derive(Default)]
+struct Orphans {
+    over: Vec<Orphan>,
+    left_over: bool,
+}
+
+/// Jobs in progress whose lease does not exist or does not contain them, and whose time is over; and whether there are
+/// others whose time is not.
+fn orphans(queue: &Queue, met: &[Met], now: i64) -> Result<Orphans> {
     let held: Vec<&Met> = met.iter().filter(|row| row.state.status == Some(Status::InProgress)).collect();
     if held.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Orphans::default());
     }
     let pairs: Vec<(i64, i64)> = held.iter().filter_map(|row| row.state.lease.map(|lease| (row.id, lease))).collect();
     let leased: HashSet<i64> = lease::containing(&pairs)?.into_iter().collect();
     let (timeout_ms, max_attempts) = hold_terms(queue)?;
-    let over = |row: &&&Met| row.updated_at.saturating_add(timeout_ms.saturating_mul(1_000)) <= now;
-    let orphans = held.iter().filter(|row| !leased.contains(&row.id)).filter(over);
-    let changes = orphans.map(|row| (reap::expired(row.id, row.state.attempt, max_attempts, 0, now), row.state.lease));
-    Ok(changes.collect())
+    let is_over = |row: &&Met| row.updated_at.saturating_add(timeout_ms.saturating_mul(1_000)) <= now;
+    let (over, not_yet): (Vec<&Met>, Vec<&Met>) =
+        held.into_iter().filter(|row| !leased.contains(&row.id)).partition(is_over);
+    let change = |row: &Met| Orphan {
+        change: reap::expired(row.id, row.state.attempt, max_attempts, 0, now),
+        lease: row.state.lease,
+    };
+    Ok(Orphans { over: over.into_iter().map(change).collect(), left_over: !not_yet.is_empty() })
 }
 
-fn take_back_orphans(
-    spi: &crate::host::spi::Spi,
-    queue: &Queue,
-    changes: &[(Change, Option<i64>)],
-    now: i64,
-) -> Result<Reaped> {
+fn take_back_orphans(spi: &crate::host::spi::Spi, queue: &Queue, orphans: &[Orphan], now: i64) -> Result<Reaped> {
     let mut sure = Vec::new();
-    for (change, lease) in changes {
+    for orphan in orphans {
         // Locked and looked at again: it may have been settled or claimed since it was met.
-        let still = queue.jobs.lock_orphan(spi, change.id, *lease)?;
-        sure.extend(still.then(|| change.clone()));
+        let still = queue.jobs.lock_orphan(spi, orphan.change.id, orphan.lease)?;
+        sure.extend(still.then(|| orphan.change.clone()));
     }
     queue.jobs.apply(spi, &sure, now)?;
     Ok(reap::count(&sure))
 }
 
-/// Lease time (milliseconds) and tries of jobs whose lease is not known: the queue's, else the most generous of its
-/// workflows', else the setting.
+/// Lease time (milliseconds) and tries of jobs whose lease is not known. Time: the queue's, else the longest of its
+/// workflows', else the setting. Tries: the most that one of its workflows gives, else the setting.
 fn hold_terms(queue: &Queue) -> Result<(i64, i32)> {
     let args = [(pg_sys::INT8OID, value::bigint(queue.row.number))];
     let (timeout, retries) = as_owner(|| {
@@ -203,21 +220,35 @@ fn home_args(queue: &Queue) -> [(pg_sys::Oid, value::Arg); 4] {
     ]
 }
 
-/// The position kept for a queue (`None`: from the start) and how much was ever rescued; nothing when it is locked.
-fn position(queue: &Queue) -> Result<Option<(Option<i64>, i64)>> {
+/// What is kept of a queue's sweep.
+struct Position {
+    /// Where it goes on; `None`: it has not begun in this database.
+    next_id: Option<i64>,
+    rescued_total: i64,
+    /// Whether the pass so far left jobs over whose time was not over.
+    left_over: bool,
+}
+
+/// What is kept, locked; nothing when another session is at it.
+fn position(queue: &Queue) -> Result<Option<Position>> {
     registry::prepare_bookkeeping(queue.row.number)?;
     as_owner(|| {
         connected(|spi| {
             let rows = once(spi, POSITION, &home_args(queue))?;
-            Ok(rows.first().map(|row| (row.bigint(1), row.bigint(2).unwrap_or(0))))
+            Ok(rows.first().map(|row| Position {
+                next_id: row.bigint(1),
+                rescued_total: row.bigint(2).unwrap_or(0),
+                left_over: row.flag(3),
+            }))
         })
     })
 }
 
-fn move_on(queue: &Queue, next: i64, rescued: i64) -> Result<()> {
+fn move_on(queue: &Queue, next: i64, rescued: i64, left_over: bool) -> Result<()> {
     let mut args = home_args(queue).to_vec();
     args.push((pg_sys::INT8OID, value::bigint(next)));
     args.push((pg_sys::INT8OID, value::bigint(rescued)));
+    args.push((pg_sys::BOOLOID, value::boolean(left_over)));
     as_owner(|| connected(|spi| once(spi, MOVE_ON, &args).map(|_| ())))
 }
 

@@ -176,9 +176,9 @@ impl JobTable {
         states(&self.run(spi, Statement::LockStates, &[value::bigints(ids)], Mode::Write)?)
     }
 
-    /// How jobs stand, without locking them. A job that does not exist is left out.
+    /// How jobs stand in the active snapshot, without locking them. A job that does not exist is left out.
     pub fn states(&self, spi: &Spi, ids: &[i64]) -> Result<Vec<(i64, JobState)>> {
-        states(&self.run(spi, Statement::States, &[value::bigints(ids)], Mode::Write)?)
+        states(&self.run(spi, Statement::States, &[value::bigints(ids)], Mode::Read)?)
     }
 
     /// Locks at most `limit` of `ids` that are in progress under `lease`; what others hold is left out.

@@ -55,7 +55,8 @@ const RETURN_TRIGGERS: [&str; 4] = [
 ];
 
 const CURRENT_SCHEMA: &str = "SELECT pg_catalog.current_schema()::pg_catalog.text";
-const LOCK_REGISTRY: &str = "LOCK TABLE qflow.queue IN SHARE ROW EXCLUSIVE MODE";
+/// Conflicts with itself, but with no ordinary change of the registry.
+const LOCK_REGISTRY: &str = "LOCK TABLE qflow.queue IN SHARE UPDATE EXCLUSIVE MODE";
 const PINNED: &[(&std::ffi::CStr, &std::ffi::CStr)] = &[(c"search_path", c"pg_catalog, pg_temp")];
 
 /// What `create_queue` is to make.

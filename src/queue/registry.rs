@@ -82,11 +82,15 @@ const SETTLE_IN: &str = "UPDATE qflow.queue
     SET system_identifier = $2, database_oid = $3, relation_oid = table_oid::pg_catalog.oid
     WHERE number OPERATOR(pg_catalog.=) $1";
 
-const REMOVE_QUEUE: &str = "WITH l AS (DELETE FROM qflow.lease WHERE queue OPERATOR(pg_catalog.=) $1)
+const REMOVE_QUEUE: &str = "WITH l AS (DELETE FROM qflow.lease WHERE queue OPERATOR(pg_catalog.=) $1),
+        w AS (DELETE FROM qflow.workflow WHERE queue OPERATOR(pg_catalog.=) $1)
     DELETE FROM qflow.queue WHERE number OPERATOR(pg_catalog.=) $1";
 
-const REMOVE_ORPHANS: &str = "DELETE FROM qflow.queue q WHERE NOT EXISTS (
+const ORPHANED_QUEUES: &str = "SELECT q.number FROM qflow.queue q WHERE NOT EXISTS (
         SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) q.table_oid::pg_catalog.oid)";
+
+const ORPHANED_WORKFLOWS: &str = "DELETE FROM qflow.workflow w WHERE NOT EXISTS (
+        SELECT FROM qflow.queue q WHERE q.number OPERATOR(pg_catalog.=) w.queue)";
 
 const WORKFLOWS: &str = "SELECT workflow, queue, paused, timeout_ms, retries, batch_size, concurrency,
         resource_hints::pg_catalog.text, retry_delay_ms, retry_max_delay_ms
@@ -245,9 +249,18 @@ pub fn remove_queue(number: i64) -> Result<()> {
     changed(REMOVE_QUEUE, &[(pg_sys::INT8OID, value::bigint(number))]).map(|_| ())
 }
 
-/// Forgets the queues whose tables are gone.
-pub fn remove_orphans() -> Result<usize> {
-    changed(REMOVE_ORPHANS, &[])
+/// Forgets the queues whose tables are gone, and what belonged to them; nothing is written when there are none.
+pub fn remove_orphans() -> Result<()> {
+    let numbers: Vec<i64> = as_owner(|| {
+        connected(|spi| Ok(once_latest(spi, ORPHANED_QUEUES, &[])?.iter().filter_map(|row| row.bigint(1)).collect()))
+    })?;
+    numbers.into_iter().try_for_each(remove_queue)
+}
+
+/// Forgets a workflow whose queue is gone, so that its name is free.
+pub fn remove_orphaned_workflows() -> Result<()> {
+    remove_orphans()?;
+    changed(ORPHANED_WORKFLOWS, &[]).map(|_| ())
 }
 
 /// The workflow with a name, whether or not its queue exists.

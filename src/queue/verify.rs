@@ -51,7 +51,7 @@ const AT_ONCE: usize = 10_000;
 
 /// Looks at everything that this version can check.
 pub fn verify(row: &QueueRow) -> Result<Vec<Check>> {
-    let name = relation::qualified_name(row.table)?.unwrap_or_default();
+    let name = relation::display_name(row.table);
     let queue = match cache::queue_of(row.table) {
         Ok(Some(queue)) => queue,
         Ok(None) => return Ok(Vec::new()),

@@ -1,7 +1,7 @@
 //! Registering workflows.
 
 use super::cache::Queue;
-use super::registry;
+use super::registry::{self, WorkflowRow};
 use super::settings::WorkflowSettings;
 use crate::error::{Error, Result};
 use crate::resource::hints;
@@ -11,31 +11,48 @@ pub fn create(name: &str, queue: &Queue, settings: &WorkflowSettings, if_not_exi
     if let Some(text) = &settings.resource_hints {
         check_hints(&hints::parse(text)?)?;
     }
-    if add(name, queue, settings)? {
-        return Ok(true);
+    // A look first: nothing is written, and nobody waited for, when it is there already.
+    if let Some(existing) = registered(name)? {
+        return accept(name, queue, settings, &existing, if_not_exists);
     }
-    match registry::workflow(name)? {
-        Some(existing) if existing.queue == queue.row.number && if_not_exists => {
-            note_differences(name, settings, &existing.settings);
-            Ok(false)
-        }
-        Some(existing) if existing.queue != queue.row.number => {
-            Err(Error::exists(format!("workflow \"{name}\" already exists for another queue"))
-                .hint("Names of workflows are unique in a database: choose another."))
-        }
-        Some(_) => Err(Error::exists(format!("workflow \"{name}\" already exists"))
-            .hint("Pass if_not_exists => true to accept it as it is, or change it with qflow.alter_workflow.")),
-        // Made by a transaction that an old snapshot cannot see yet.
-        None => Err(Error::exists(format!("workflow \"{name}\" was created meanwhile")).hint("Try again.")),
-    }
-}
-
-/// Adds a workflow; one of a queue whose table is gone does not stand in the way.
-fn add(name: &str, queue: &Queue, settings: &WorkflowSettings) -> Result<bool> {
     if registry::add_workflow(name, queue.row.number, settings)? {
         return Ok(true);
     }
-    Ok(registry::remove_orphans()? > 0 && registry::add_workflow(name, queue.row.number, settings)?)
+    match registered(name)? {
+        Some(existing) => accept(name, queue, settings, &existing, if_not_exists),
+        None => {
+            registry::remove_orphaned_workflows()?;
+            registry::add_workflow(name, queue.row.number, settings)
+        }
+    }
+}
+
+/// The workflow with a name, if its queue exists.
+fn registered(name: &str) -> Result<Option<WorkflowRow>> {
+    match registry::workflow(name)? {
+        Some(row) => Ok(registry::queue_numbered(row.queue)?.map(|_| row)),
+        None => Ok(None),
+    }
+}
+
+/// False when an existing workflow is what `if_not_exists` accepts; else 42710.
+fn accept(
+    name: &str,
+    queue: &Queue,
+    settings: &WorkflowSettings,
+    existing: &WorkflowRow,
+    if_not_exists: bool,
+) -> Result<bool> {
+    if existing.queue != queue.row.number {
+        return Err(Error::exists(format!("workflow \"{name}\" already exists for another queue"))
+            .hint("Names of workflows are unique in a database: choose another."));
+    }
+    if !if_not_exists {
+        return Err(Error::exists(format!("workflow \"{name}\" already exists"))
+            .hint("Pass if_not_exists => true to accept it as it is, or change it with qflow.alter_workflow."));
+    }
+    note_differences(name, settings, &existing.settings);
+    Ok(false)
 }
 
 /// Refuses hints that claim resources which do not exist: so far, none do.
