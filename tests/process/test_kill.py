@@ -88,8 +88,9 @@ def test_consumers_killed_at_random(db):
             consumers = [start() for _ in range(4)]
             end = time.monotonic() + seconds
             while time.monotonic() < end:
-                ids += load(c, "jobs", 50)
                 time.sleep(rng.uniform(0.02, 0.2))  # the pace of killing
+                ids += load(c, "jobs", 200)
+                time.sleep(rng.uniform(0, 0.02))  # while they are at it: 200 jobs keep four consumers busy for longer
                 at = rng.randrange(4)
                 assert consumers[at].is_alive(), f"a consumer ended by itself: {consumers[at].exitcode}"
                 os.kill(consumers[at].pid, signal.SIGKILL)
