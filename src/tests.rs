@@ -1,18 +1,131 @@
-//! Tests that run inside a server.
+//! Tests that run inside a server: the ground that everything stands on (`host`), and one job's way through.
 
 #[pgrx::pg_schema]
 mod tests {
+    use std::panic::AssertUnwindSafe;
+
+    use pgrx::pg_sys;
     use pgrx::prelude::*;
+
+    use crate::error::Error;
+    use crate::host::snapshot::{Evidence, Latest};
+    use crate::host::spi::{connected, once, Mode, Plan};
+    use crate::host::subtransaction::attempt;
+    use crate::host::{identity, value, xact};
+    use crate::job::floor::Key;
+    use crate::job::{floor_store, lease};
+    use crate::queue::cache;
+
+    fn number(sql: &str) -> i64 {
+        Spi::get_one::<i64>(sql).unwrap().unwrap()
+    }
+
+    fn search_path() -> String {
+        Spi::get_one::<String>("SELECT current_setting('search_path')").unwrap().unwrap()
+    }
 
     #[pg_test]
     fn a_job_goes_through() {
         Spi::run("SELECT qflow.create_queue('jobs')").unwrap();
         Spi::run("INSERT INTO jobs (data) SELECT to_jsonb(n) FROM generate_series(1, 3) n").unwrap();
-        let acked = Spi::get_one::<i64>(
-            "SELECT sum(qflow.ack('jobs', ARRAY[id], ARRAY[lease]))::bigint FROM qflow.fetch('jobs', 10)",
-        );
-        assert_eq!(acked, Ok(Some(3)));
-        let left = Spi::get_one::<i64>("SELECT count(*) FROM jobs WHERE status <> 'completed'");
-        assert_eq!(left, Ok(Some(0)));
+        let acked =
+            number("SELECT sum(qflow.ack('jobs', ARRAY[id], ARRAY[lease]))::bigint FROM qflow.fetch('jobs', 10)");
+        assert_eq!(acked, 3);
+        assert_eq!(number("SELECT count(*) FROM jobs WHERE status <> 'completed'"), 0);
+        assert_eq!(number("SELECT count(*) FROM qflow.lease"), 0);
+    }
+
+    /// Identity and settings are back after success, after an error of ours, and after an error of the server's.
+    #[pg_test]
+    fn restriction_ends_on_every_way_out() {
+        Spi::run("CREATE ROLE somebody; SET LOCAL search_path = pg_catalog, public").unwrap();
+        let before = (identity::current_user(), search_path());
+        let role = Spi::get_one::<pg_sys::Oid>("SELECT oid FROM pg_roles WHERE rolname = 'somebody'").unwrap().unwrap();
+        let inside = identity::restricted_as(role, || Ok((identity::current_user(), search_path()))).unwrap();
+        assert_eq!(inside, (role, "pg_catalog, pg_temp".to_owned()));
+        assert!(identity::restricted_as::<()>(role, || Err(Error::bad_value("ours"))).is_err());
+        let theirs = attempt(AssertUnwindSafe(|| {
+            identity::restricted_as(role, || connected(|spi| once(spi, "SELECT 1 / 0", &[]).map(|_| ())))
+        }));
+        assert_eq!(theirs.unwrap_err().sqlstate, "22012");
+        assert_eq!((identity::current_user(), search_path()), before);
+    }
+
+    #[pg_test]
+    fn an_attempt_that_fails_leaves_nothing() {
+        Spi::run("CREATE TABLE t (n int)").unwrap();
+        let write = |then: &str| {
+            connected(|spi| {
+                once(spi, "INSERT INTO t VALUES (1)", &[])?;
+                once(spi, then, &[]).map(|_| ())
+            })
+        };
+        let failed = attempt(AssertUnwindSafe(|| write("SELECT 1 / 0"))).unwrap_err();
+        assert_eq!((failed.sqlstate.as_str(), failed.message.as_str()), ("22012", "division by zero"));
+        assert_eq!(number("SELECT count(*) FROM t"), 0);
+        assert!(attempt(AssertUnwindSafe(|| write("SELECT 1"))).is_ok());
+        assert_eq!(number("SELECT count(*) FROM t"), 1);
+    }
+
+    /// The evidence snapshot shows nothing of the own transaction, not even that it changed something; the newest
+    /// snapshot shows all of it.
+    #[pg_test]
+    fn evidence_is_blind_to_the_own_transaction() {
+        Spi::run("CREATE TABLE t (n int); INSERT INTO t VALUES (1)").unwrap();
+        let own = xact::own_xid().unwrap();
+        let count = || {
+            connected(|spi| {
+                let plan = Plan::prepare(spi, "SELECT count(*) FROM t", &[])?;
+                let rows = plan.run(spi, &[], Mode::Read)?;
+                Ok(rows.first().and_then(|row| row.bigint(1)))
+            })
+        };
+        {
+            let evidence = Evidence::take();
+            assert!(evidence.horizon.running.contains(&own) && evidence.horizon.own == Some(own));
+            assert!(evidence.horizon.end <= xact::next_xid());
+            assert_eq!(count().unwrap(), Some(0));
+        }
+        let _latest = Latest::take();
+        assert_eq!(count().unwrap(), Some(1));
+    }
+
+    #[pg_test]
+    fn transaction_ids_are_wide() {
+        let own = xact::assign_xid();
+        assert_eq!(number("SELECT pg_current_xact_id()::text::bigint") as u64, own);
+        assert!(xact::next_xid() > own);
+    }
+
+    /// What is inserted and claimed in one transaction is no evidence: the floor stays below it.
+    #[pg_test]
+    fn the_floor_does_not_learn_from_its_own_transaction() {
+        Spi::run("SELECT qflow.create_queue('jobs')").unwrap();
+        Spi::run("INSERT INTO jobs (data) VALUES ('1'), ('2')").unwrap();
+        assert_eq!(number("SELECT count(*) FROM qflow.fetch('jobs', 1)"), 1);
+        let own = xact::own_xid().unwrap();
+        let queue = cache::queue_named("jobs").unwrap();
+        let floor = floor_store::current(queue.row.number, queue.row.table, value::now()).unwrap();
+        for id in [1, 2] {
+            assert!(floor.covers(4, Key { xid: own, id }), "job {id} is out of reach: {floor:?}");
+        }
+    }
+
+    #[pg_test]
+    fn lease_ids_rise_and_jump() {
+        let first = lease::next_id().unwrap();
+        assert!(lease::next_id().unwrap() > first);
+        lease::jump(first + 1_000).unwrap();
+        let after = lease::next_id().unwrap();
+        assert!(after > first + 1_000 + (1 << 32), "{after}");
+    }
+
+    #[pg_test]
+    fn text_is_cut_at_characters() {
+        let cut =
+            |text: &str, bytes| value::to_string(value::clip_text(value::text(text).unwrap(), bytes).unwrap()).unwrap();
+        assert_eq!(cut("häß", 2), "h");
+        assert_eq!(cut("häß", 3), "hä");
+        assert_eq!(cut("häß", 99), "häß");
     }
 }
