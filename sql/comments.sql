@@ -66,7 +66,7 @@ COMMENT ON FUNCTION qflow.create_workflow(text, text, bigint, bigint, bigint, bi
 workflow: 1 to 63 bytes, no control characters, unique in the database. timeout_ms (from 1): how long a lease holds;
 retries (from 0): max_attempts is retries + 1; batch_size (from 1); concurrency (from 1): advice to clients;
 resource_hints: an object, laid under the hints of each fetch; retry_delay_ms (from 0) doubles with each attempt up to
-retry_max_delay_ms (from 0). NULL: the value of the queue, else the setting qflow.default_*.
+retry_max_delay_ms (from 1). NULL: the value of the queue, else the setting qflow.default_*.
 if_not_exists: false for the same name on the same queue, settings untouched, with a NOTICE where they differ.
 Locks the row of the workflow in the registry until the end of the transaction. Needs ownership of the table; with
 if_not_exists and nothing to make, the right to consume.
@@ -185,8 +185,8 @@ COMMENT ON FUNCTION qflow.reap() IS
 'One pass that takes back expired leases in all queues, by anyone: jobs become pending again with back-off, or failed
 with the reason "lease expired" when no attempt is left. Also sweeps one chunk of each queue, and forgets queues whose
 table is gone. Returns for each queue where it took back jobs how many it returned and how many failed.
-Acts as the owner of each table. Job and lease rows are taken FOR UPDATE SKIP LOCKED: it waits for nobody, and what it
-skips comes back with the next pass. Until the background worker exists, call it from time to time (cron) for queues
+Acts as the owner of each table. Job and lease rows are taken FOR UPDATE SKIP LOCKED, and a locked table is waited for a
+second at most; what it skips comes back with the next pass. Until the background worker exists, call it from time to time (cron) for queues
 from which nobody fetches. An error of one queue is a WARNING and does not stop the others.';
 
 -- Looking
@@ -270,9 +270,9 @@ COMMENT ON TABLE qflow.sweep IS
 'How far the sweep of each queue has come (next_id), and how many jobs it found that no fetch would have reached
 (rescued_total, which should stay 0). Written by reap, and by a fetch that found such a job. Not dumped.';
 
-COMMENT ON TABLE qflow.lease_timeline IS
-'The timelines on which lease ids were given out. After a promotion or a point-in-time restore the first fetch finds a
-new one and moves the sequence of lease ids far ahead, so that none is ever given out twice. Not dumped.';
+COMMENT ON TABLE qflow.lease_incarnation IS
+'The server start, timeline, cluster and database in which lease ids were last given out. After a restart, a promotion or
+a restore the first fetch finds another one and moves the sequence of lease ids far ahead. Not dumped.';
 
 -- Sequences
 

@@ -91,12 +91,11 @@ CREATE TABLE qflow.sweep (
     rescued_total       bigint      NOT NULL DEFAULT 0
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100);
 
--- The timeline on which lease ids were last given out; another one (promotion, restore) moves the sequence far ahead.
-CREATE TABLE qflow.lease_timeline (
-    timeline            text        PRIMARY KEY
+-- The server start, timeline, cluster and database in which lease ids were last given out; another one moves the
+-- sequence far ahead.
+CREATE TABLE qflow.lease_incarnation (
+    incarnation         text        PRIMARY KEY
 );
-INSERT INTO qflow.lease_timeline
-SELECT pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8);
 
 GRANT SELECT ON qflow.queue, qflow.workflow TO PUBLIC;
 GRANT SELECT ON SEQUENCE qflow.queue_number, qflow.lease_id TO PUBLIC;

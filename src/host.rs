@@ -3,6 +3,7 @@
 
 pub mod call;
 pub mod identity;
+pub mod lock;
 pub mod relation;
 pub mod rows;
 pub mod sequence;

@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 
 use crate::error::{Error, Result};
 use crate::host::call::Call;
+use crate::host::identity::Settings;
 use crate::host::rows::Sink;
 use crate::host::subtransaction::attempt;
 use crate::host::value::{self, Arg};
@@ -40,11 +41,13 @@ fn reap_all(call: &Call) -> Result<Arg> {
 }
 
 fn reap_one(table: pgrx::pg_sys::Oid) -> Result<Option<(String, Reaped)>> {
+    // Somebody's LOCK TABLE must not keep the other queues waiting.
+    let _patience = Settings::change(&[(c"lock_timeout", c"1s")]);
     let Some(queue) = cache::queue_of(table)? else {
         return Ok(None);
     };
     let now = value::now();
-    let reaped = reap::reap(&queue, usize::MAX, now)?;
+    let reaped = reap::reap(&queue, &reap::PASS, now)?;
     let swept = sweep::persistent(&queue, now)?;
     let total = Reaped { returned: reaped.returned + swept.returned, failed: reaped.failed + swept.failed };
     Ok(Some((queue.name.clone(), total)))

@@ -50,9 +50,11 @@ fn create_queue(call: &Call) -> Result<Arg> {
     Ok(relation::qualified_name(row.table)?.as_deref().and_then(value::text))
 }
 
-/// The qualified name of the queue, if it exists; 42501 unless the caller may consume from it.
+/// The qualified name of the queue, if it exists where it would be made; 42501 unless the caller may consume from it.
 fn existing(name: &QueueName) -> Result<Option<String>> {
-    match name.find().map(registry::queue_of).transpose()?.flatten() {
+    let schema = create::target_schema(name)?;
+    let table = relation::schema(&schema).and_then(|oid| relation::find(Some(oid), &name.table));
+    match table.map(registry::queue_of).transpose()?.flatten() {
         Some(row) => {
             require_consumer(&row)?;
             relation::qualified_name(row.table)
@@ -133,10 +135,11 @@ fn drop_queue(call: &Call) -> Result<Arg> {
     if keep_table {
         create::release_table(&table)?;
     }
-    registry::remove_queue(row.number)?;
+    // The table first: this waits for fetches that are still open, whose leases then are seen and removed.
     if !keep_table {
         create::drop_table(&table)?;
     }
+    registry::remove_queue(row.number)?;
     Ok(value::boolean(true))
 }
 

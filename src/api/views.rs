@@ -1,11 +1,14 @@
 //! The rows of the views. A viewer sees the queues on which he may SELECT at least one column.
 
+use std::panic::AssertUnwindSafe;
+
 use pgrx::pg_sys;
 
 use crate::error::Result;
 use crate::host::call::Call;
 use crate::host::rows::Sink;
 use crate::host::spi::{connected, once};
+use crate::host::subtransaction::attempt;
 use crate::host::value::{self, Arg};
 use crate::host::{identity, relation};
 use crate::job::lease;
@@ -52,7 +55,12 @@ fn queue_stats_rows(call: &Call) -> Result<Arg> {
         let mut line = vec![value::text(&name), value::boolean(row.paused)];
         line.extend([None; 14]);
         match (relation::owner(row.table), relation::qualified_name(row.table)) {
-            (Some(owner), Ok(Some(table))) => count_depths(&sink, &mut line, owner, &table)?,
+            // What cannot be counted (a column is gone, a right was taken from the owner) is shown without numbers.
+            (Some(owner), Ok(Some(table))) => {
+                if attempt(AssertUnwindSafe(|| count_depths(&sink, &line, owner, &table))).is_err() {
+                    sink.put(&line);
+                }
+            }
             // A name that no statement can be written with: nothing is known of it but that it is there.
             _ => sink.put(&line),
         }
@@ -61,14 +69,15 @@ fn queue_stats_rows(call: &Call) -> Result<Arg> {
 }
 
 /// Counts as the table's owner: the right to read one column is enough to see the numbers.
-fn count_depths(sink: &Sink, line: &mut [Arg], owner: pg_sys::Oid, table: &str) -> Result<()> {
+fn count_depths(sink: &Sink, line: &[Arg], owner: pg_sys::Oid, table: &str) -> Result<()> {
     identity::restricted_as(owner, || {
         connected(|spi| {
             let rows = once(spi, &DEPTHS.replace("{q}", table), &[])?;
+            let mut line = line.to_vec();
             for (column, depth) in (1..=6).zip(&mut line[2..]) {
                 *depth = rows.first().and_then(|depths| depths.datum(column));
             }
-            sink.put(line);
+            sink.put(&line);
             Ok(())
         })
     })

@@ -134,8 +134,14 @@ pub fn is_owned(table: pg_sys::Oid) -> bool {
     owner(table).is_some_and(|owner| unsafe { pg_sys::has_privs_of_role(user, owner) })
 }
 
-/// Whether a table has a column.
-pub fn has_column(table: pg_sys::Oid, column: &std::ffi::CStr) -> bool {
-    // SAFETY: the name ends in NUL; answers 0 when there is none.
-    unsafe { pg_sys::get_attnum(table, column.as_ptr()) != pg_sys::InvalidAttrNumber as i16 }
+/// The type of a table's column; nothing when there is no such column.
+pub fn column_type(table: pg_sys::Oid, column: &std::ffi::CStr) -> Option<pg_sys::Oid> {
+    // SAFETY: the name ends in NUL; the look-ups answer 0 and InvalidOid when there is none.
+    let found = unsafe {
+        match pg_sys::get_attnum(table, column.as_ptr()) {
+            0 => pg_sys::InvalidOid,
+            number => pg_sys::get_atttype(table, number),
+        }
+    };
+    (found != pg_sys::InvalidOid).then_some(found)
 }

@@ -14,7 +14,7 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Prepares the caller's result. 0A000 where the caller cannot take rows.
+    /// Prepares the caller's result. 58000 where the caller cannot take rows.
     pub fn open(call: &Call) -> Result<Self> {
         // SAFETY: `resultinfo` is checked to be a ReturnSetInfo before it is used as one; store and description live in
         // the query's context, as the protocol of materialised results asks.

@@ -16,26 +16,3 @@ pub fn make_durable(sequence: pg_sys::Oid) {
         pg_sys::XLogFlush(logged_at);
     }
 }
-
-/// A lock of this session for the time between two calls, known by a number; released when dropped.
-pub struct Turn(i64);
-
-impl Turn {
-    /// Waits for it.
-    pub fn take(number: i64) -> Self {
-        // SAFETY: calls the server's function of that name with the argument that it takes.
-        unsafe {
-            pgrx::direct_function_call_as_datum(pg_sys::pg_advisory_lock_int8, &[Some(pg_sys::Datum::from(number))]);
-        }
-        Self(number)
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        // SAFETY: as above; also while an error unwinds.
-        unsafe {
-            pgrx::direct_function_call_as_datum(pg_sys::pg_advisory_unlock_int8, &[Some(pg_sys::Datum::from(self.0))]);
-        }
-    }
-}

@@ -1,6 +1,6 @@
 //! SQL from inside the server: plans prepared once and kept, arguments and results as raw datums.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -50,7 +50,8 @@ pub enum Mode {
 /// A statement that was parsed once, is planned once (generic), and stays.
 pub struct Plan {
     plan: pg_sys::SPIPlanPtr,
-    planned: Cell<bool>,
+    /// For whom and under which search_path it was planned: where either differs, the server plans anew.
+    planned_for: RefCell<Option<Surroundings>>,
 }
 
 impl Plan {
@@ -72,19 +73,38 @@ impl Plan {
                 return Err(Error::internal(format!("SPI_prepare failed with code {code}")));
             }
             check(pg_sys::SPI_keepplan(plan), "SPI_keepplan")?;
-            Ok(Self { plan, planned: Cell::new(false) })
+            Ok(Self { plan, planned_for: RefCell::new(None) })
         }
     }
 
     /// Runs the statement.
     pub fn run<'s>(&self, spi: &'s Spi, args: &[Arg], mode: Mode) -> Result<Rows<'s>> {
         // SAFETY: the plan is kept alive by `self`.
-        let steer = !self.planned.get() || !unsafe { pg_sys::SPI_plan_is_valid(self.plan) };
+        let is_valid = unsafe { pg_sys::SPI_plan_is_valid(self.plan) };
+        let here = Surroundings::now();
+        let steer = !is_valid || self.planned_for.borrow().as_ref() != Some(&here);
         let settings = steer.then(|| Settings::change(INDEXES_ONLY));
         let rows = execute(spi, self.plan, args, mode);
         drop(settings);
-        self.planned.set(rows.is_ok());
+        if steer {
+            *self.planned_for.borrow_mut() = rows.is_ok().then_some(here);
+        }
         rows
+    }
+}
+
+/// What a plan depends on besides the tables.
+#[derive(PartialEq, Eq)]
+struct Surroundings {
+    search_path: std::ffi::CString,
+    user: pg_sys::Oid,
+}
+
+impl Surroundings {
+    fn now() -> Self {
+        // SAFETY: the setting's value is never NULL and ends in NUL.
+        let search_path = unsafe { std::ffi::CStr::from_ptr(pg_sys::namespace_search_path) }.to_owned();
+        Self { search_path, user: super::identity::current_user() }
     }
 }
 

@@ -21,25 +21,36 @@ pub fn attempt<R>(
     work: impl FnOnce() -> Result<R> + std::panic::UnwindSafe + std::panic::RefUnwindSafe,
 ) -> std::result::Result<R, Caught> {
     let outer = Outer::begin();
-    let outcome =
-        PgTryBuilder::new(|| work().map_err(caught_here)).catch_others(|error| Err(caught_there(error))).execute();
+    let outcome = PgTryBuilder::new(|| work().map_err(|error| End::Caught(caught_here(error))))
+        .catch_others(|error| Err(end_of(error)))
+        .execute();
+    // Closed in any case, before a cancel goes on its way: else the session would stay in this level for ever.
     outer.finish(outcome.is_ok());
-    outcome
+    outcome.map_err(|end| match end {
+        End::Caught(caught) => caught,
+        End::Rethrow(error) => error.rethrow(),
+    })
+}
+
+/// How work failed.
+enum End {
+    Caught(Caught),
+    Rethrow(Box<CaughtError>),
 }
 
 fn caught_here(error: crate::error::Error) -> Caught {
     Caught { message: error.message().to_owned(), sqlstate: error.code().to_owned() }
 }
 
-fn caught_there(error: CaughtError) -> Caught {
+fn end_of(error: CaughtError) -> End {
     let report = match &error {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report,
         CaughtError::RustPanic { ereport, .. } => ereport,
     };
     if is_cancel(report.sql_error_code()) {
-        error.rethrow();
+        return End::Rethrow(Box::new(error));
     }
-    Caught { message: report.message().to_owned(), sqlstate: sqlstate_text(report.sql_error_code()) }
+    End::Caught(Caught { message: report.message().to_owned(), sqlstate: sqlstate_text(report.sql_error_code()) })
 }
 
 fn is_cancel(code: pgrx::PgSqlErrorCode) -> bool {

@@ -19,8 +19,8 @@ pub fn extend(workflow: &Workflow, leases: &[i64], timeout_ms: Option<i64>) -> R
     }
     let queue = &workflow.queue;
     let mut extended = Vec::new();
-    for lease in lease::lock(&wanted)? {
-        let is_ours = lease.workflow == workflow.name && lease.queue == queue.row.number;
+    for lease in lease::lock(queue.row.number, &wanted)? {
+        let is_ours = lease.workflow == workflow.name;
         if !is_ours || !connected(|spi| is_any_held(spi, queue, &lease))? {
             continue;
         }

@@ -6,7 +6,8 @@ use pgrx::pg_sys;
 
 use super::retry::Backoff;
 use crate::error::{Error, Result};
-use crate::host::sequence::{self, Turn};
+use crate::host::lock::{self, Turn, What};
+use crate::host::sequence;
 use crate::host::spi::{connected, kept, once, Mode, Row};
 use crate::host::{relation, value, xact};
 use crate::queue::registry::as_owner;
@@ -32,7 +33,6 @@ pub struct Lease {
     pub job_ids: Vec<i64>,
 }
 
-const TURN: i64 = 0x7166_6c6f_7701; // "qflow", 1
 const COLUMNS_TYPES: [pg_sys::Oid; 14] = [
     pg_sys::INT8OID,
     pg_sys::INT8OID,
@@ -58,7 +58,8 @@ const ADD: &str = "INSERT INTO qflow.lease (id, queue, workflow, timeout_ms, max
 
 const LOCK: &str = "SELECT id, queue, workflow, timeout_ms, max_attempts, retry_delay_ms, retry_max_delay_ms, deadline,
         job_ids
-    FROM qflow.lease WHERE id OPERATOR(pg_catalog.=) ANY ($1) ORDER BY id FOR UPDATE";
+    FROM qflow.lease WHERE id OPERATOR(pg_catalog.=) ANY ($1) AND queue OPERATOR(pg_catalog.=) $2
+    ORDER BY id FOR UPDATE";
 
 const LOCK_EXPIRED: &str = "SELECT id, queue, workflow, timeout_ms, max_attempts, retry_delay_ms, retry_max_delay_ms,
         deadline, job_ids
@@ -78,17 +79,22 @@ const CONTAINS: &str = "SELECT j.id FROM ROWS FROM (pg_catalog.unnest($1), pg_ca
     JOIN qflow.lease l ON l.id OPERATOR(pg_catalog.=) j.lease
     WHERE j.id OPERATOR(pg_catalog.=) ANY (l.job_ids)";
 
-const TIMELINE: &str = "SELECT t, EXISTS (
-        SELECT FROM qflow.lease_timeline l WHERE l.timeline OPERATOR(pg_catalog.=) t)
-    FROM pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) AS t";
+/// Where ids are given out: another server start, timeline, cluster or database may not know the newest ones.
+const INCARNATION: &str = "SELECT i, EXISTS (
+        SELECT FROM qflow.lease_incarnation l WHERE l.incarnation OPERATOR(pg_catalog.=) i)
+    FROM pg_catalog.concat_ws('/',
+        pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8),
+        $1::pg_catalog.text, $2::pg_catalog.text,
+        EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time())) AS i";
 
 const JUMP: &str = "SELECT pg_catalog.setval('qflow.lease_id'::pg_catalog.regclass,
         GREATEST(pg_catalog.nextval('qflow.lease_id'::pg_catalog.regclass), $1)
             OPERATOR(pg_catalog.+) 4294967296
             OPERATOR(pg_catalog.+) pg_catalog.floor(pg_catalog.random() OPERATOR(pg_catalog.*) 4294967296)::pg_catalog.int8)";
 
-const NOTE_TIMELINE: &str = "INSERT INTO qflow.lease_timeline
-    SELECT $1 WHERE pg_catalog.pg_try_advisory_xact_lock($2) ON CONFLICT DO NOTHING";
+const NOTE_INCARNATION: &str = "WITH old AS (
+        DELETE FROM qflow.lease_incarnation l WHERE l.incarnation OPERATOR(pg_catalog.<>) $1)
+    INSERT INTO qflow.lease_incarnation VALUES ($1) ON CONFLICT DO NOTHING";
 
 /// A lease about to be written.
 pub struct NewLease<'a> {
@@ -107,7 +113,7 @@ pub struct NewLease<'a> {
 /// A new fencing token: never given out before, whatever crashed since. Assigns a transaction id.
 pub fn next_id() -> Result<i64> {
     as_owner(|| {
-        follow_timeline()?;
+        follow_incarnation()?;
         let id = connected(|spi| {
             let plan = kept(spi, NEXT_ID, &[])?;
             let rows = plan.run(spi, &[], Mode::Write)?;
@@ -121,7 +127,7 @@ pub fn next_id() -> Result<i64> {
 /// Moves the sequence far ahead, above `floor` too: for a database that may not know the newest ids given out.
 pub fn jump(floor: i64) -> Result<()> {
     as_owner(|| {
-        let _turn = Turn::take(TURN);
+        let _turn = Turn::take(What::LeaseJump);
         connected(|spi| once(spi, JUMP, &[(pg_sys::INT8OID, value::bigint(floor))]).map(|_| ()))?;
         flush_ids()
     })
@@ -135,26 +141,30 @@ fn flush_ids() -> Result<()> {
 }
 
 thread_local! {
-    static TIMELINE_KNOWN: Cell<bool> = const { Cell::new(false) };
+    static INCARNATION_KNOWN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// After a promotion or a point-in-time restore the sequence may stand below ids that were given out: once per session
-/// the timeline is compared with the one on which the sequence was last moved ahead.
-fn follow_timeline() -> Result<()> {
-    if TIMELINE_KNOWN.get() {
+/// Once per session, before its first id: after a server start, a promotion, a restore or a copy of the database the
+/// sequence may stand below ids that were given out, and is moved far ahead.
+fn follow_incarnation() -> Result<()> {
+    if INCARNATION_KNOWN.get() {
         return Ok(());
     }
-    let (timeline, known) = connected(|spi| {
-        let rows = once(spi, TIMELINE, &[])?;
-        let row = rows.first().ok_or_else(|| Error::internal("no timeline"))?;
+    let here =
+        [(pg_sys::INT8OID, value::bigint(xact::system_identifier())), (pg_sys::OIDOID, value::oid(xact::database()))];
+    let (incarnation, known) = connected(|spi| {
+        let rows = once(spi, INCARNATION, &here)?;
+        let row = rows.first().ok_or_else(|| Error::internal("no incarnation"))?;
         Ok((row.text(1)?.unwrap_or_default(), row.flag(2)))
     })?;
     if !known {
         jump(0)?;
-        let args = [(pg_sys::TEXTOID, value::text(&timeline)), (pg_sys::INT8OID, value::bigint(TURN + 1))];
-        connected(|spi| once(spi, NOTE_TIMELINE, &args).map(|_| ()))?;
+        if lock::try_for_transaction(What::LeaseNote) {
+            let args = [(pg_sys::TEXTOID, value::text(&incarnation))];
+            connected(|spi| once(spi, NOTE_INCARNATION, &args).map(|_| ()))?;
+        }
     }
-    TIMELINE_KNOWN.set(known);
+    INCARNATION_KNOWN.set(true);
     Ok(())
 }
 
@@ -180,11 +190,13 @@ pub fn add(new: &NewLease) -> Result<()> {
     as_owner(|| connected(|spi| kept(spi, ADD, &COLUMNS_TYPES)?.run(spi, &args, Mode::Write).map(|_| ())))
 }
 
-/// Locks leases in ascending order, waiting; those that are gone are left out.
-pub fn lock(ids: &[i64]) -> Result<Vec<Lease>> {
+/// Locks leases of a queue in ascending order, waiting; those that are gone, or another queue's, are left out.
+pub fn lock(queue: i64, ids: &[i64]) -> Result<Vec<Lease>> {
+    const TYPES: [pg_sys::Oid; 2] = [pg_sys::INT8ARRAYOID, pg_sys::INT8OID];
+    let args = [value::bigints(ids), value::bigint(queue)];
     as_owner(|| {
         connected(|spi| {
-            let rows = kept(spi, LOCK, &[pg_sys::INT8ARRAYOID])?.run(spi, &[value::bigints(ids)], Mode::Write)?;
+            let rows = kept(spi, LOCK, &TYPES)?.run(spi, &args, Mode::Write)?;
             let leases: Result<Vec<Lease>> = rows.iter().map(|row| lease_of(&row)).collect();
             leases
         })

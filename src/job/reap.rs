@@ -18,12 +18,20 @@ use crate::queue::settings::MAX_MS;
 
 /// Why a job failed that nobody settled.
 pub const LEASE_EXPIRED: &str = "lease expired";
-/// Leases looked at in one go.
-const LEASES_AT_ONCE: i64 = 64;
-/// Leases looked at in one pass, so that one with jobs that stay locked cannot hold up the rest for ever.
-const MAX_LEASES: usize = 10_000;
-/// Jobs that a fetch takes back on the way.
-const JOBS_A_FETCH: usize = 64;
+/// How much one pass may do.
+pub struct Bounds {
+    /// Jobs taken back.
+    pub jobs: usize,
+    /// Leases looked at, so that those with jobs that stay locked cannot hold up the rest for ever.
+    pub leases: usize,
+    /// Leases locked at a time.
+    pub at_once: i64,
+}
+
+/// A whole pass.
+pub const PASS: Bounds = Bounds { jobs: usize::MAX, leases: 10_000, at_once: 64 };
+/// What a fetch does on the way: it locks no lease that it has no use for, since it may stay open for long.
+const IN_FETCH: Bounds = Bounds { jobs: 64, leases: 64, at_once: 1 };
 /// A fetch looks after its queue this often, microseconds.
 const FETCH_EVERY: i64 = 1_000_000;
 
@@ -36,15 +44,15 @@ pub struct Reaped {
     pub failed: i64,
 }
 
-/// Takes back at most `max_jobs` jobs of a queue's expired leases.
-pub fn reap(queue: &Queue, max_jobs: usize, now: i64) -> Result<Reaped> {
+/// Takes back jobs of a queue's expired leases.
+pub fn reap(queue: &Queue, bounds: &Bounds, now: i64) -> Result<Reaped> {
     let mut total = Reaped::default();
     let mut after = (i64::MIN, i64::MIN);
     let mut seen = 0;
     loop {
-        let leases = lease::lock_expired(queue.row.number, now, after, LEASES_AT_ONCE)?;
+        let leases = lease::lock_expired(queue.row.number, now, after, bounds.at_once)?;
         for lease in &leases {
-            let room = max_jobs.saturating_sub((total.returned + total.failed) as usize);
+            let room = bounds.jobs.saturating_sub((total.returned + total.failed) as usize);
             if room == 0 {
                 return Ok(total);
             }
@@ -54,7 +62,7 @@ pub fn reap(queue: &Queue, max_jobs: usize, now: i64) -> Result<Reaped> {
             after = (lease.deadline, lease.id);
         }
         seen += leases.len();
-        if leases.is_empty() || seen >= MAX_LEASES {
+        if leases.is_empty() || seen >= bounds.leases {
             return Ok(total);
         }
     }
@@ -109,11 +117,7 @@ pub fn look_after(queue: &Queue, now: i64) -> Result<()> {
     }
     queue.jobs.last_reap.set(now);
     if lease::any_expired(queue.row.number, now)? {
-        report(
-            queue,
-            "take back expired jobs",
-            attempt(AssertUnwindSafe(|| reap(queue, JOBS_A_FETCH, now).map(|_| ()))),
-        );
+        report(queue, "take back expired jobs", attempt(AssertUnwindSafe(|| reap(queue, &IN_FETCH, now).map(|_| ()))));
     }
     if sweep::is_due_in_fetch(queue) {
         report(queue, "sweep", attempt(AssertUnwindSafe(|| sweep::in_fetch(queue, now))));

@@ -49,7 +49,8 @@ pub fn settle(workflow: &Workflow, asks: &[Ask]) -> Result<Vec<Answer>> {
         let mut fenced = fence(spi, workflow, asks)?;
         let wanted: BTreeSet<i64> = fenced.iter().filter_map(|ask| ask.lease).collect();
         let ids: Vec<i64> = wanted.into_iter().collect();
-        let leases: HashMap<i64, Lease> = lease::lock(&ids)?.into_iter().map(|lease| (lease.id, lease)).collect();
+        let leases: HashMap<i64, Lease> =
+            lease::lock(queue.row.number, &ids)?.into_iter().map(|lease| (lease.id, lease)).collect();
         let found: Vec<Option<i64>> = fenced.iter().map(|ask| ask.lease).collect();
         for (ask, asked) in fenced.iter_mut().zip(asks) {
             ask.lease = asked.lease.or(ask.lease.filter(|lease| is_live(workflow, &leases, *lease)));
@@ -246,9 +247,6 @@ fn free<'a>(
 ) -> Result<()> {
     let mut empty = Vec::new();
     for lease in leases {
-        if lease.queue != queue.row.number {
-            continue;
-        }
         let all_ended = lease.job_ids.iter().all(|id| ended.contains(&(*id, lease.id)));
         if all_ended || !is_any_held(spi, queue, lease)? {
             empty.push(lease.id);

@@ -125,7 +125,7 @@ const LOCK_PENDING: &str = "SELECT j.id::pg_catalog.int8 FROM {q} j
     FOR NO KEY UPDATE SKIP LOCKED";
 
 const CLAIM: &str = "UPDATE {q} j SET status = 'in_progress', lease = $2, updated_at = $3, available_at = NULL,
-        attempt = j.attempt OPERATOR(pg_catalog.+) 1
+        attempt = LEAST(j.attempt, 2147483646) OPERATOR(pg_catalog.+) 1
     WHERE j.id OPERATOR(pg_catalog.=) ANY ($1)
     RETURNING j.id::pg_catalog.int8, j.data, j.metadata, j.attempt, j.inserted_at, j.failure_reason";
 

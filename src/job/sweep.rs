@@ -26,6 +26,10 @@ use crate::queue::registry::{self, as_owner};
 
 /// Rows looked at by one call of `reap()`, and in a restored table also by a fetch.
 const CHUNK: usize = 1_000;
+/// What jobs without their lease get at least, where nothing is said of their queue.
+const LEAST_TIMEOUT_MS: i64 = 300_000;
+/// As above.
+const LEAST_RETRIES: i64 = 3;
 /// Rows looked at by a fetch.
 const CHUNK_IN_FETCH: usize = 256;
 
@@ -39,11 +43,14 @@ const MOVE_ON: &str = "UPDATE qflow.sweep SET next_id = $5, system_identifier = 
     WHERE queue OPERATOR(pg_catalog.=) $1";
 
 const COUNT_RESCUED: &str = "UPDATE qflow.sweep SET rescued_total = rescued_total OPERATOR(pg_catalog.+) $2
-    WHERE queue OPERATOR(pg_catalog.=) $1";
+    WHERE queue OPERATOR(pg_catalog.=) (SELECT s.queue FROM qflow.sweep s
+        WHERE s.queue OPERATOR(pg_catalog.=) $1 FOR UPDATE SKIP LOCKED)";
 
 const RESCUED: &str = "SELECT rescued_total FROM qflow.sweep WHERE queue OPERATOR(pg_catalog.=) $1";
 
-const NEWEST_LEASE: &str = "SELECT pg_catalog.max(lease) FROM {q}";
+/// Real ids stay far below the bound; what stands above it was written by hand.
+const NEWEST_LEASE: &str = "SELECT pg_catalog.max(lease) FROM {q}
+    WHERE lease OPERATOR(pg_catalog.<) 4611686018427387904";
 const SPAN: &str = "SELECT pg_catalog.min(id)::pg_catalog.int8, pg_catalog.max(id)::pg_catalog.int8 FROM {q}";
 
 const HOLD_TERMS: &str = "SELECT COALESCE(q.timeout_ms, (SELECT pg_catalog.max(w.timeout_ms) FROM qflow.workflow w
@@ -207,8 +214,10 @@ fn hold_terms(queue: &Queue) -> Result<(i64, i32)> {
             Ok(rows.first().map_or((None, None), |row| (row.bigint(1), row.bigint(2))))
         })
     })?;
-    let max_attempts = retry::max_attempts(retries.unwrap_or_else(guc::default_retries));
-    Ok((timeout.unwrap_or_else(guc::default_timeout_ms), max_attempts))
+    // Whoever calls must not shorten other people's time: his settings only count where they are more generous.
+    let retries = retries.unwrap_or_else(|| guc::default_retries().max(LEAST_RETRIES));
+    let timeout_ms = timeout.unwrap_or_else(|| guc::default_timeout_ms().max(LEAST_TIMEOUT_MS));
+    Ok((timeout_ms, retry::max_attempts(retries)))
 }
 
 fn home_args(queue: &Queue) -> [(pg_sys::Oid, value::Arg); 4] {

@@ -13,20 +13,20 @@ use crate::host::relation;
 use crate::host::spi::{Mode, Plan, Rows, Spi};
 use crate::host::value::{self, Arg};
 
-/// The columns without which a table is no queue.
-const COLUMNS: [&std::ffi::CStr; 12] = [
-    c"id",
-    c"data",
-    c"metadata",
-    c"status",
-    c"inserted_at",
-    c"updated_at",
-    c"failure_reason",
-    c"priority",
-    c"enqueued_xid",
-    c"available_at",
-    c"attempt",
-    c"lease",
+/// The columns without which a table is no queue, with the types that their datums are read as.
+const COLUMNS: [(&std::ffi::CStr, pg_sys::Oid); 12] = [
+    (c"id", pg_sys::INT8OID),
+    (c"data", pg_sys::JSONBOID),
+    (c"metadata", pg_sys::JSONBOID),
+    (c"status", pg_sys::VARCHAROID),
+    (c"inserted_at", pg_sys::TIMESTAMPTZOID),
+    (c"updated_at", pg_sys::TIMESTAMPTZOID),
+    (c"failure_reason", pg_sys::TEXTOID),
+    (c"priority", pg_sys::INT2OID),
+    (c"enqueued_xid", pg_sys::XID8OID),
+    (c"available_at", pg_sys::TIMESTAMPTZOID),
+    (c"attempt", pg_sys::INT4OID),
+    (c"lease", pg_sys::INT8OID),
 ];
 
 /// A queue's table with its plans.
@@ -90,13 +90,17 @@ pub struct Met {
 }
 
 impl JobTable {
-    /// Looks whether the table has all that a queue needs. 55000 naming the first column that is missing.
+    /// Looks whether the table has all that a queue needs. 55000 naming the first column that is missing, or is not of
+    /// the type that it is read as: reading it would be reading random memory.
     pub fn new(table: pg_sys::Oid, name: &str) -> Result<Self> {
-        for column in COLUMNS {
-            if !relation::has_column(table, column) {
-                return Err(Error::not_ready(format!("queue {name} has no column \"{}\"", column.to_string_lossy()))
-                    .hint("Run qflow.verify on the queue: it says what to do."));
-            }
+        for (column, expected) in COLUMNS {
+            let shown = column.to_string_lossy();
+            let fault = match relation::column_type(table, column) {
+                Some(found) if found == expected => continue,
+                Some(_) => format!("column \"{shown}\" of queue {name} is not of the type that qflow gave it"),
+                None => format!("queue {name} has no column \"{shown}\""),
+            };
+            return Err(Error::not_ready(fault).hint("Run qflow.verify on the queue: it says what to do."));
         }
         Ok(Self {
             table,

@@ -92,6 +92,9 @@ struct Cache {
     registry: Vec<pg_sys::Oid>,
 }
 
+/// How often a look-up is repeated while what it found changes under it.
+const ROUNDS: usize = 10;
+
 thread_local! {
     // Never dropped: when a backend exits, the server's memory that plans live in is gone before.
     static CACHE: ManuallyDrop<RefCell<Cache>> = ManuallyDrop::new(RefCell::new(Cache::default()));
@@ -101,7 +104,7 @@ thread_local! {
 
 /// The workflow with a name, its queue locked for job access. 42704 when either is unknown.
 pub fn workflow(name: &str) -> Result<Rc<Workflow>> {
-    for _ in 0..10 {
+    for _ in 0..ROUNDS {
         let Some(found) = remembered(|cache| cache.workflows.get(name).cloned(), || load_workflow(name))? else {
             return Err(unknown_workflow(name));
         };
@@ -109,43 +112,47 @@ pub fn workflow(name: &str) -> Result<Rc<Workflow>> {
             return Ok(found);
         }
     }
-    Err(unknown_workflow(name))
+    Err(unsteady())
 }
 
 /// The queue of a table, locked for job access; `None` when the table is no queue.
 pub fn queue_of(table: pg_sys::Oid) -> Result<Option<Rc<Queue>>> {
-    for _ in 0..10 {
+    for _ in 0..ROUNDS {
         match remembered(|cache| cache.queues.get(&table).cloned(), || load_queue(table))? {
             Some(found) if !is_current(&found) => {}
             other => return Ok(other),
         }
     }
-    Ok(None)
+    Err(unsteady())
 }
 
 /// The queue that a user names. 42704 when there is none.
 pub fn queue_named(text: &str) -> Result<Rc<Queue>> {
     let name = QueueName::parse(text)?;
     let found = name.find().map(queue_of).transpose()?.flatten();
-    found.ok_or_else(|| {
-        Error::unknown(format!("queue \"{name}\" does not exist"))
-            .hint("Make it with qflow.create_queue, or check the schema and the search_path.")
-    })
+    found.ok_or_else(|| unknown_queue(&name))
 }
 
 /// The number of the queue that a user names, without looking at the table's columns.
 pub fn registered(text: &str) -> Result<QueueRow> {
     let name = QueueName::parse(text)?;
     let found = name.find().map(registry::queue_of).transpose()?.flatten();
-    found.ok_or_else(|| {
-        Error::unknown(format!("queue \"{name}\" does not exist"))
-            .hint("Make it with qflow.create_queue, or check the schema and the search_path.")
-    })
+    found.ok_or_else(|| unknown_queue(&name))
 }
 
 /// Forgets everything at the next look-up.
 pub fn forget() {
     STALE.set(true);
+}
+
+fn unsteady() -> Error {
+    Error::not_ready("the queue's definition changes all the time").hint("Try again.")
+}
+
+/// 42704 for a queue.
+fn unknown_queue(name: &QueueName) -> Error {
+    Error::unknown(format!("queue \"{name}\" does not exist"))
+        .hint("Make it with qflow.create_queue, or check the schema and the search_path.")
 }
 
 /// 42704 for a workflow.
@@ -156,10 +163,12 @@ pub fn unknown_workflow(name: &str) -> Error {
 /// Locks the table, which also brings news of changes; true when none concerned what is remembered.
 fn is_current(queue: &Queue) -> bool {
     let exists = relation::lock_for_jobs(queue.row.table);
-    if !exists {
+    // A renamed schema sends no news of its tables.
+    let is_named_so = || relation::qualified_name(queue.row.table).ok().flatten().as_deref() == Some(&queue.name);
+    if !exists || !is_named_so() {
         STALE.set(true);
     }
-    exists && !STALE.get()
+    !STALE.get()
 }
 
 fn remembered<T>(

@@ -77,10 +77,7 @@ pub fn lock_registry() -> Result<()> {
 
 /// Makes the table and registers it; the caller holds the registry's lock and found no such queue.
 pub fn create(wanted: &Wanted) -> Result<QueueRow> {
-    let schema = match &wanted.name.schema {
-        Some(schema) => schema.clone(),
-        None => current_schema()?,
-    };
+    let schema = target_schema(&wanted.name)?;
     refuse_schema(&schema)?;
     if let Some(existing) = relation::schema(&schema).and_then(|oid| relation::find(Some(oid), &wanted.name.table)) {
         return Err(taken(existing, &wanted.name));
@@ -102,6 +99,14 @@ pub fn create(wanted: &Wanted) -> Result<QueueRow> {
     };
     registry::add_queue(&row)?;
     Ok(row)
+}
+
+/// The schema in which a queue of this name is made: the one named, else the current one.
+pub fn target_schema(name: &QueueName) -> Result<String> {
+    match &name.schema {
+        Some(schema) => Ok(schema.clone()),
+        None => current_schema(),
+    }
 }
 
 fn make_table(table: &str, number: i64) -> Result<()> {

@@ -6,6 +6,7 @@ use pgrx::pg_sys;
 
 use super::settings::{OnComplete, QueueSettings, WorkflowSettings};
 use crate::error::{Error, Result};
+use crate::host::lock::{self, What};
 use crate::host::spi::{connected, once, once_latest, Row};
 use crate::host::value::{self, Arg};
 use crate::host::{identity, relation, xact};
@@ -211,6 +212,10 @@ pub fn add_queue(row: &QueueRow) -> Result<()> {
 
 /// Makes the rows in which floors and sweep positions are kept, where they are missing (they are not dumped).
 pub fn prepare_bookkeeping(number: i64) -> Result<()> {
+    // Who else makes them now may stay open for long: nobody waits for rows that can be made later.
+    if !lock::try_for_transaction(What::Bookkeeping(number)) {
+        return Ok(());
+    }
     changed(ADD_FLOOR_AND_SWEEP, &[(pg_sys::INT8OID, value::bigint(number))]).map(|_| ())
 }
 

@@ -31,7 +31,7 @@ impl OnComplete {
     }
 }
 
-/// Settings of a queue. Milliseconds; all at least 1 but `retries` and the retentions, at least 0.
+/// Settings of a queue. Milliseconds; all at least 1 but `retries`, at least 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct QueueSettings {
     /// Lease time.
@@ -46,7 +46,7 @@ pub struct QueueSettings {
     pub failed_retention_ms: Option<i64>,
 }
 
-/// Settings of a workflow. Milliseconds; all at least 1 but `retries` and the delays, at least 0.
+/// Settings of a workflow. Milliseconds; all at least 1 but `retries` and `retry_delay_ms`, at least 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WorkflowSettings {
     /// Lease time.

@@ -84,7 +84,7 @@ CREATE DOMAIN evil.oid AS pg_catalog.text;
 DO $do$
 DECLARE t pg_catalog.text;
 BEGIN
-    FOREACH t IN ARRAY ARRAY['queue', 'workflow', 'lease', 'floor', 'sweep', 'lease_timeline', 'jobs', 'pg_class', 'pg_attribute', 'pg_attrdef', 'pg_depend', 'pg_namespace',
+    FOREACH t IN ARRAY ARRAY['queue', 'workflow', 'lease', 'floor', 'sweep', 'lease_incarnation', 'jobs', 'pg_class', 'pg_attribute', 'pg_attrdef', 'pg_depend', 'pg_namespace',
         'pg_trigger', 'pg_index', 'pg_constraint', 'pg_stat_activity', 'pg_locks', 'queue_stats'] LOOP
         EXECUTE format('CREATE TABLE evil.%I (nothing int)', t);
     END LOOP;

@@ -1,0 +1,39 @@
+-- What an owner may do to his table: a column that is gone or of another type is an error that names it, never memory
+-- read as something else; and a pass that is cancelled leaves the session usable.
+\set VERBOSITY terse
+\set SHOW_CONTEXT never
+SET qflow.sweep = off;
+SELECT qflow.create_queue('q');
+SELECT qflow.create_queue('gone');
+INSERT INTO q (data) VALUES ('1');
+ALTER TABLE q DROP COLUMN metadata;
+SELECT id FROM qflow.fetch('q');
+ALTER TABLE q ADD COLUMN metadata int DEFAULT 7;
+SELECT id FROM qflow.fetch('q');
+SELECT check_name, ok, detail FROM qflow.verify('q');
+SELECT queue, pending FROM qflow.queue_stats ORDER BY 1;
+ALTER TABLE q DROP COLUMN metadata;
+ALTER TABLE q ADD COLUMN metadata jsonb DEFAULT '{}';
+SELECT id FROM qflow.fetch('q', 1, 1, '{"timeout_ms": 1}');
+-- A trigger that takes too long, in the middle of a reap.
+CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(60); RETURN new; END';
+CREATE TRIGGER dawdle BEFORE UPDATE ON q FOR EACH ROW EXECUTE FUNCTION dawdle();
+SET statement_timeout = '300ms';
+SELECT queue, returned, failed FROM qflow.reap();
+SELECT 'the session goes on' AS so;
+BEGIN;
+SELECT queue, returned, failed FROM qflow.reap();
+ROLLBACK;
+RESET statement_timeout;
+DROP TRIGGER dawdle ON q;
+SELECT queue, returned, failed FROM qflow.reap();
+-- A renamed schema is followed.
+CREATE SCHEMA old;
+SELECT qflow.create_queue('old.r');
+INSERT INTO old.r (data) VALUES ('1'), ('2');
+SELECT id FROM qflow.fetch('r', 1);
+ALTER SCHEMA old RENAME TO new;
+SELECT id FROM qflow.fetch('r', 1);
+-- An attempt counter at its end stops nobody.
+UPDATE new.r SET status = 'pending', attempt = 2147483647 WHERE id = 1;
+SELECT id, attempt FROM qflow.fetch('r', 5);
