@@ -34,12 +34,17 @@ pub fn register() {
     register_switches();
 }
 
+/// Lease time where nobody says, milliseconds.
+pub const USUAL_TIMEOUT_MS: i64 = 300_000;
+/// Retries where nobody says.
+pub const USUAL_RETRIES: i64 = 3;
+
 numbers! {
     /// Lease time where neither call, workflow nor queue says, milliseconds.
-    default_timeout_ms: i64 => DEFAULT_TIMEOUT_MS, c"qflow.default_timeout_ms" = 300_000, 1, i32::MAX, Userset,
+    default_timeout_ms: i64 => DEFAULT_TIMEOUT_MS, c"qflow.default_timeout_ms" = USUAL_TIMEOUT_MS as i32, 1, i32::MAX, Userset,
         c"Time in milliseconds after which fetched jobs are taken back, where neither workflow nor queue says.";
     /// Retries where neither workflow nor queue says.
-    default_retries: i64 => DEFAULT_RETRIES, c"qflow.default_retries" = 3, 0, 1_000_000, Userset,
+    default_retries: i64 => DEFAULT_RETRIES, c"qflow.default_retries" = USUAL_RETRIES as i32, 0, 1_000_000, Userset,
         c"How often a job is tried again, where neither workflow nor queue says.";
     /// Batch size where neither call, workflow nor queue says.
     default_batch_size: i64 => DEFAULT_BATCH_SIZE, c"qflow.default_batch_size" = 16, 1, 10_000, Userset,

@@ -2,6 +2,7 @@
 
 pub mod cache;
 pub mod create;
+pub mod effective;
 pub mod name;
 pub mod registry;
 pub mod settings;

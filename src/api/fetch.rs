@@ -44,12 +44,12 @@ fn deliver(
     batch_size: Option<i64>,
     hints: &Hints,
 ) -> Result<()> {
-    let batch_size = batch_size.unwrap_or_else(|| workflow.batch_size());
+    let batch_size = batch_size.unwrap_or_else(|| workflow.settings.batch_size());
     let jobs = demand.unwrap_or_else(|| batch_size.min(guc::max_demand()));
     let demand = Demand {
         workflow,
         jobs: jobs as usize,
-        timeout_ms: hints.timeout_ms.unwrap_or_else(|| workflow.timeout_ms()).min(MAX_MS),
+        timeout_ms: hints.timeout_ms.unwrap_or_else(|| workflow.settings.timeout_ms()).min(MAX_MS),
         worker: hints.worker.as_deref(),
     };
     let mut delivered: i64 = 0;

@@ -11,7 +11,7 @@ use crate::host::value::{self, Arg};
 use crate::host::{relation, xact};
 use crate::job::reap::{self, Reaped};
 use crate::job::sweep;
-use crate::queue::cache;
+use crate::queue::cache::{self, Purpose};
 use crate::queue::registry;
 use crate::queue::verify;
 
@@ -43,7 +43,7 @@ fn reap_all(call: &Call) -> Result<Arg> {
 fn reap_one(table: pgrx::pg_sys::Oid) -> Result<Option<(String, Reaped)>> {
     // Somebody's LOCK TABLE must not keep the other queues waiting.
     let _patience = Settings::change(&[(c"lock_timeout", c"1s")]);
-    let Some(queue) = cache::queue_of(table)? else {
+    let Some(queue) = cache::queue_of(table, Purpose::Jobs)? else {
         return Ok(None);
     };
     let now = value::now();

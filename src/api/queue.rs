@@ -8,7 +8,7 @@ use crate::host::spi::{connected, once};
 use crate::host::value::{self, Arg};
 use crate::host::{relation, xact};
 use crate::job::state::Status;
-use crate::queue::cache;
+use crate::queue::cache::{self, Purpose};
 use crate::queue::create::{self, Wanted};
 use crate::queue::name::{self, QueueName};
 use crate::queue::registry::{self, QueueRow};
@@ -65,7 +65,8 @@ fn existing(name: &QueueName) -> Result<Option<String>> {
 
 fn make(wanted: &Wanted, workflow: &str) -> Result<QueueRow> {
     let row = create::create(wanted)?;
-    let queue = cache::queue_of(row.table)?.ok_or_else(|| Error::internal("the queue just made is not there"))?;
+    let queue = cache::queue_of(row.table, Purpose::Jobs)?
+        .ok_or_else(|| Error::internal("the queue just made is not there"))?;
     workflows::create(workflow, &queue, &WorkflowSettings::default(), false).map_err(|error| {
         if error.code() == "42710" {
             error.hint("Name another with workflow => '…'.")

@@ -124,7 +124,7 @@ fn settle(call: &Call) -> Result<Arg> {
     xact::require_writable(c"qflow.settle()");
     let sink = Sink::open(call)?;
     let name = call.text(WORKFLOW)?;
-    let text = value::jsonb_to_string(call.required((1, "outcomes"))?, MAX_OUTCOMES, "outcomes")?;
+    let text = value::jsonb_to_string_lossy(call.required((1, "outcomes"))?, MAX_OUTCOMES, "outcomes")?;
     let strict = call.flag((2, "strict"), false);
     let asked = outcomes::parse(&text, guc::max_ids(), guc::allow_unfenced())?;
     for ask in &asked {

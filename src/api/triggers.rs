@@ -8,7 +8,7 @@ use crate::host::spi::connected;
 use crate::host::trigger;
 use crate::host::value::Arg;
 use crate::host::{identity, xact};
-use crate::queue::cache;
+use crate::queue::cache::{self, Purpose};
 
 /// What an AFTER trigger answers: a row that nobody reads, and not SQL's NULL.
 const NO_ROW: Arg = Some(pg_sys::Datum::null());
@@ -30,7 +30,7 @@ fn return_job(call: &Call) -> Result<Arg> {
         return Err(Error::bad_value("qflow.return_job() can only be called as a row trigger"));
     };
     // A table that qflow no longer knows is nobody's queue: nothing looks at its floor.
-    if let (Some(queue), Some(id)) = (cache::queue_of(row.table)?, row.id) {
+    if let (Some(queue), Some(id)) = (cache::queue_of(row.table, Purpose::Jobs)?, row.id) {
         identity::restricted_as(queue.owner, || connected(|spi| queue.jobs.return_job(spi, id)))?;
     }
     Ok(NO_ROW)

@@ -12,7 +12,8 @@ use crate::host::subtransaction::attempt;
 use crate::host::value::{self, Arg};
 use crate::host::{identity, relation};
 use crate::job::lease;
-use crate::queue::cache;
+use crate::queue::cache::{self, Purpose};
+use crate::queue::effective::Effective;
 use crate::queue::registry::{self, QueueRow};
 
 crate::entry_points! {
@@ -91,25 +92,19 @@ fn workflow_status_rows(call: &Call) -> Result<Arg> {
         let Some((queue, name)) = queues.iter().find(|(queue, _)| queue.number == row.queue) else {
             continue;
         };
-        let Ok(workflow) = cache::workflow(&row.name) else {
-            continue;
-        };
         let own: Vec<&lease::Overview> = leases.iter().filter(|lease| lease.workflow == row.name).collect();
-        let mut in_flight = 0;
-        for lease in &own {
-            in_flight += unsettled(queue, lease)?;
-        }
-        let hints = row.settings.resource_hints.as_deref();
+        let in_flight: Option<i64> = own.iter().map(|lease| unsettled(queue, lease)).sum();
+        let settings = Effective { workflow: row.settings, queue: queue.settings.clone() };
         sink.put(&[
             value::text(&row.name),
             value::text(name),
-            value::boolean(workflow.paused),
-            value::bigint(workflow.timeout_ms()),
-            value::bigint(workflow.retries()),
-            value::bigint(workflow.batch_size()),
-            value::bigint(workflow.concurrency()),
-            hints.and_then(value::jsonb),
-            value::bigint(in_flight),
+            value::boolean(row.paused || queue.paused),
+            value::bigint(settings.timeout_ms()),
+            value::bigint(settings.retries()),
+            value::bigint(settings.batch_size()),
+            value::bigint(settings.concurrency()),
+            settings.workflow.resource_hints.as_deref().and_then(value::jsonb),
+            in_flight.and_then(value::bigint),
             value::bigint(own.len() as i64),
             own.iter().map(|lease| lease.leased_at).max().and_then(value::timestamp),
             None,
@@ -118,14 +113,16 @@ fn workflow_status_rows(call: &Call) -> Result<Arg> {
     Ok(None)
 }
 
-/// Jobs in progress under a lease, counted as the table's owner: a viewer may lack the columns.
-fn unsettled(queue: &QueueRow, lease: &lease::Overview) -> Result<i64> {
-    match cache::queue_of(queue.table) {
-        Ok(Some(queue)) => identity::restricted_as(queue.owner, || {
-            connected(|spi| queue.jobs.count_held(spi, &lease.job_ids, lease.id))
+/// Jobs in progress under a lease, counted as the table's owner: a viewer may lack the columns. Nothing where the table
+/// cannot be read as a queue.
+fn unsettled(queue: &QueueRow, lease: &lease::Overview) -> Option<i64> {
+    let count = || match cache::queue_of(queue.table, Purpose::Look)? {
+        Some(queue) => identity::restricted_as(queue.owner, || {
+            connected(|spi| queue.jobs.count_held(spi, &lease.job_ids, lease.id).map(Some))
         }),
-        _ => Ok(0),
-    }
+        None => Ok(None),
+    };
+    attempt(AssertUnwindSafe(count)).ok().flatten()
 }
 
 fn lease_status_rows(call: &Call) -> Result<Arg> {
@@ -140,7 +137,7 @@ fn lease_status_rows(call: &Call) -> Result<Arg> {
             value::text(&lease.workflow),
             value::text(name),
             value::bigint(lease.job_ids.len() as i64),
-            value::bigint(unsettled(queue, &lease)?),
+            unsettled(queue, &lease).and_then(value::bigint),
             value::timestamp(lease.leased_at),
             value::timestamp(lease.deadline),
             value::opt_text(lease.worker.as_deref()),

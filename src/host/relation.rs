@@ -5,12 +5,20 @@ use pgrx::pg_sys;
 use super::value;
 use crate::error::Result;
 
-/// Takes ROW EXCLUSIVE (on a standby, where views still read: ACCESS SHARE) on a table for the rest of the transaction
-/// and brings the caches up to date; false when the table is gone.
+/// Takes ROW EXCLUSIVE on a table for the rest of the transaction and brings the caches up to date; false when the table
+/// is gone.
 pub fn lock_for_jobs(table: pg_sys::Oid) -> bool {
+    lock(table, pg_sys::RowExclusiveLock)
+}
+
+/// The same with ACCESS SHARE, which blocks nothing but what nobody can look through.
+pub fn lock_to_look(table: pg_sys::Oid) -> bool {
+    lock(table, pg_sys::AccessShareLock)
+}
+
+fn lock(table: pg_sys::Oid, mode: u32) -> bool {
     // SAFETY: opens and closes the relation, keeping the lock.
     unsafe {
-        let mode = if pg_sys::RecoveryInProgress() { pg_sys::AccessShareLock } else { pg_sys::RowExclusiveLock };
         let relation = pg_sys::try_relation_open(table, mode as i32);
         if relation.is_null() {
             return false;

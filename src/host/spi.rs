@@ -81,20 +81,18 @@ impl Plan {
     pub fn run<'s>(&self, spi: &'s Spi, args: &[Arg], mode: Mode) -> Result<Rows<'s>> {
         // SAFETY: the plan is kept alive by `self`.
         let is_valid = unsafe { pg_sys::SPI_plan_is_valid(self.plan) };
-        let here = Surroundings::now();
-        let steer = !is_valid || self.planned_for.borrow().as_ref() != Some(&here);
+        let steer = !is_valid || !self.planned_for.borrow().as_ref().is_some_and(Surroundings::are_these);
         let settings = steer.then(|| Settings::change(INDEXES_ONLY));
         let rows = execute(spi, self.plan, args, mode);
         drop(settings);
         if steer {
-            *self.planned_for.borrow_mut() = rows.is_ok().then_some(here);
+            *self.planned_for.borrow_mut() = rows.is_ok().then(Surroundings::now);
         }
         rows
     }
 }
 
 /// What a plan depends on besides the tables.
-#[derive(PartialEq, Eq)]
 struct Surroundings {
     search_path: std::ffi::CString,
     user: pg_sys::Oid,
@@ -102,10 +100,19 @@ struct Surroundings {
 
 impl Surroundings {
     fn now() -> Self {
-        // SAFETY: the setting's value is never NULL and ends in NUL.
-        let search_path = unsafe { std::ffi::CStr::from_ptr(pg_sys::namespace_search_path) }.to_owned();
-        Self { search_path, user: super::identity::current_user() }
+        Self { search_path: search_path().to_owned(), user: super::identity::current_user() }
     }
+
+    /// Whether nothing has changed; asked at every run.
+    fn are_these(&self) -> bool {
+        self.user == super::identity::current_user() && self.search_path.as_c_str() == search_path()
+    }
+}
+
+/// The setting, until it changes.
+fn search_path<'a>() -> &'a std::ffi::CStr {
+    // SAFETY: the setting's value is never NULL and ends in NUL; callers let go of it before anything can change it.
+    unsafe { std::ffi::CStr::from_ptr(pg_sys::namespace_search_path) }
 }
 
 impl Drop for Plan {

@@ -116,8 +116,18 @@ pub fn to_string(datum: pg_sys::Datum) -> Result<String> {
     into_string(bytes)
 }
 
-/// The text form of a `jsonb` datum, in UTF-8. Only for hints and outcomes: payload is never read.
+/// The text form of a `jsonb` datum, in UTF-8. Only for hints: payload is never read.
 pub fn jsonb_to_string(datum: pg_sys::Datum, max_bytes: usize, what: &str) -> Result<String> {
+    into_string(jsonb_bytes(datum, max_bytes, what)?)
+}
+
+/// The same with what is not UTF-8 replaced, which only a database without an encoding (SQL_ASCII) has. For outcomes: a
+/// reason is for people to read, and none is refused.
+pub fn jsonb_to_string_lossy(datum: pg_sys::Datum, max_bytes: usize, what: &str) -> Result<String> {
+    Ok(String::from_utf8_lossy(&jsonb_bytes(datum, max_bytes, what)?).into_owned())
+}
+
+fn jsonb_bytes(datum: pg_sys::Datum, max_bytes: usize, what: &str) -> Result<Vec<u8>> {
     // SAFETY: the datum is a jsonb; it is detoasted before its size is read and its root is walked.
     let bytes = unsafe {
         if pg_sys::toast_raw_datum_size(datum) > max_bytes {
@@ -129,7 +139,7 @@ pub fn jsonb_to_string(datum: pg_sys::Datum, max_bytes: usize, what: &str) -> Re
         let owned = pg_sys::JsonbToCString(std::ptr::null_mut(), root, size);
         utf8_bytes(owned)
     };
-    into_string(bytes)
+    Ok(bytes)
 }
 
 /// Bytes that a value takes when it is not compressed; it is not read for that.

@@ -52,8 +52,8 @@ fn take(spi: &Spi, demand: &Demand, ids: &[i64], now: i64, mut emit: impl FnMut(
         queue: workflow.queue.row.number,
         workflow: workflow.name.clone(),
         timeout_ms: demand.timeout_ms,
-        max_attempts: workflow.max_attempts(),
-        backoff: workflow.backoff(),
+        max_attempts: workflow.settings.max_attempts(),
+        backoff: workflow.settings.backoff(),
         deadline: now.saturating_add(demand.timeout_ms.saturating_mul(1_000)),
         job_ids: Vec::new(),
     };

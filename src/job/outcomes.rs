@@ -13,7 +13,8 @@ use super::state::Outcome;
 use crate::error::Error;
 use crate::json::{step, Text};
 
-const INVALID: &str = "invalid outcomes";
+/// The message for all that is wrong with them.
+pub const INVALID: &str = "invalid outcomes";
 const A_LIST: &str = "an array of objects";
 const AN_OBJECT: &str = "an object";
 const A_NUMBER: &str = "a whole number of at most 64 bits, or a string with one";

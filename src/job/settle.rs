@@ -4,10 +4,11 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::lease::{self, Lease};
+use super::outcomes;
 use super::retry;
 use super::state::{self, JobState, Outcome, Status, Verdict};
 use super::table::Change;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::snapshot::Latest;
 use crate::host::spi::{connected, Spi};
 use crate::host::value::{self, Arg};
@@ -55,6 +56,7 @@ pub fn settle(workflow: &Workflow, asks: &[Ask]) -> Result<Vec<Answer>> {
         for (ask, asked) in fenced.iter_mut().zip(asks) {
             ask.lease = asked.lease.or(ask.lease.filter(|lease| is_live(workflow, &leases, *lease)));
         }
+        let (asks, found, fenced) = distinct(asks, found, fenced)?;
         let now = value::now();
         let verdicts = match only_acks_of_one_lease(workflow, &fenced, &leases) {
             Some(lease) => ack_one_lease(spi, queue, &fenced, lease, now)?,
@@ -62,7 +64,7 @@ pub fn settle(workflow: &Workflow, asks: &[Ask]) -> Result<Vec<Answer>> {
         };
         let ended = ended_ids(&fenced, &verdicts);
         free(spi, queue, leases.values(), &ended)?;
-        let answers = asks.iter().zip(found).zip(verdicts);
+        let answers = asks.into_iter().zip(found).zip(verdicts);
         Ok(answers.map(|((ask, found), verdict)| answer(ask, found, verdict)).collect())
     })
 }
@@ -85,6 +87,31 @@ fn fence(spi: &Spi, workflow: &Workflow, asks: &[Ask]) -> Result<Vec<Ask>> {
         ask.lease = held.get(&ask.id).copied();
     }
     Ok(fenced)
+}
+
+/// Asks as they were given, the leases found for them, and the asks with these leases; one entry each.
+type Fenced<'a> = (Vec<&'a Ask>, Vec<Option<i64>>, Vec<Ask>);
+
+/// One of each (id, lease): an ask without a lease may turn out to mean what another says with one. 22023 where the two
+/// differ in their outcome.
+fn distinct(asks: &[Ask], found: Vec<Option<i64>>, fenced: Vec<Ask>) -> Result<Fenced<'_>> {
+    let mut first: HashMap<(i64, i64), Outcome> = HashMap::with_capacity(fenced.len());
+    let (mut kept, mut kept_found, mut kept_fenced) = (Vec::new(), Vec::new(), Vec::new());
+    for ((ask, found), fenced) in asks.iter().zip(found).zip(fenced) {
+        match fenced.lease.and_then(|lease| first.insert((ask.id, lease), ask.outcome)) {
+            Some(outcome) if outcome != ask.outcome => {
+                let detail = format!("Job {} is named with its lease and without, with different outcomes.", ask.id);
+                return Err(Error::bad_value(outcomes::INVALID).detail(detail));
+            }
+            Some(_) => {}
+            None => {
+                kept.push(ask);
+                kept_found.push(found);
+                kept_fenced.push(fenced);
+            }
+        }
+    }
+    Ok((kept, kept_found, kept_fenced))
 }
 
 /// Whether a lease's row is there and is this workflow's.
@@ -194,7 +221,7 @@ fn judge(workflow: &Workflow, ask: &Ask, states: &HashMap<i64, JobState>, leases
     let lease = leases.get(&id);
     // A job in progress under a lease whose row is gone (a restored table) still is whose token fits.
     let is_ours = lease.is_none_or(|lease| lease.workflow == workflow.name);
-    let max_attempts = lease.map_or_else(|| workflow.max_attempts(), |lease| lease.max_attempts);
+    let max_attempts = lease.map_or_else(|| workflow.settings.max_attempts(), |lease| lease.max_attempts);
     state::verdict(job, ask.outcome, id, is_ours, max_attempts)
 }
 
@@ -205,7 +232,7 @@ pub struct Terms {
 
 impl Terms {
     fn of(workflow: &Workflow, lease: Option<&Lease>) -> Self {
-        Self { backoff: lease.map_or_else(|| workflow.backoff(), |lease| lease.backoff) }
+        Self { backoff: lease.map_or_else(|| workflow.settings.backoff(), |lease| lease.backoff) }
     }
 }
 

@@ -26,10 +26,6 @@ use crate::queue::registry::{self, as_owner};
 
 /// Rows looked at by one call of `reap()`, and in a restored table also by a fetch.
 const CHUNK: usize = 1_000;
-/// What jobs without their lease get at least, where nothing is said of their queue.
-const LEAST_TIMEOUT_MS: i64 = 300_000;
-/// As above.
-const LEAST_RETRIES: i64 = 3;
 /// Rows looked at by a fetch.
 const CHUNK_IN_FETCH: usize = 256;
 
@@ -215,8 +211,8 @@ fn hold_terms(queue: &Queue) -> Result<(i64, i32)> {
         })
     })?;
     // Whoever calls must not shorten other people's time: his settings only count where they are more generous.
-    let retries = retries.unwrap_or_else(|| guc::default_retries().max(LEAST_RETRIES));
-    let timeout_ms = timeout.unwrap_or_else(|| guc::default_timeout_ms().max(LEAST_TIMEOUT_MS));
+    let retries = retries.unwrap_or_else(|| guc::default_retries().max(guc::USUAL_RETRIES));
+    let timeout_ms = timeout.unwrap_or_else(|| guc::default_timeout_ms().max(guc::USUAL_TIMEOUT_MS));
     Ok((timeout_ms, retry::max_attempts(retries)))
 }
 

@@ -7,13 +7,11 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 
+use super::effective::Effective;
 use super::name::QueueName;
 use super::registry::{self, QueueRow};
-use super::settings::QueueSettings;
 use crate::error::{Error, Result};
-use crate::guc;
 use crate::host::relation;
-use crate::job::retry::{self, Backoff};
 use crate::job::table::JobTable;
 use crate::resource::hints::{self, Hints};
 
@@ -29,7 +27,7 @@ pub struct Queue {
     pub jobs: JobTable,
 }
 
-/// A workflow with the precedence workflow, queue, setting already applied where that is possible.
+/// A workflow, ready for use.
 pub struct Workflow {
     /// Its name.
     pub name: String,
@@ -39,50 +37,17 @@ pub struct Workflow {
     pub paused: bool,
     /// Hints of every fetch, below those of the call.
     pub hints: Hints,
-    settings: super::settings::WorkflowSettings,
+    /// Its settings, and its queue's.
+    pub settings: Effective,
 }
 
-impl Workflow {
-    /// Lease time, milliseconds.
-    pub fn timeout_ms(&self) -> i64 {
-        first(self.settings.timeout_ms, self.queue_settings().timeout_ms, guc::default_timeout_ms)
-    }
-
-    /// Tries after the first.
-    pub fn retries(&self) -> i64 {
-        first(self.settings.retries, self.queue_settings().retries, guc::default_retries)
-    }
-
-    /// Tries in all.
-    pub fn max_attempts(&self) -> i32 {
-        retry::max_attempts(self.retries())
-    }
-
-    /// Jobs in a batch.
-    pub fn batch_size(&self) -> i64 {
-        first(self.settings.batch_size, self.queue_settings().batch_size, guc::default_batch_size)
-    }
-
-    /// Producers advised to clients.
-    pub fn concurrency(&self) -> i64 {
-        self.settings.concurrency.unwrap_or_else(guc::default_concurrency)
-    }
-
-    /// Delays before retries.
-    pub fn backoff(&self) -> Backoff {
-        Backoff {
-            delay_ms: self.settings.retry_delay_ms.unwrap_or_else(guc::default_retry_delay_ms),
-            max_delay_ms: self.settings.retry_max_delay_ms.unwrap_or_else(guc::default_retry_max_delay_ms),
-        }
-    }
-
-    fn queue_settings(&self) -> &QueueSettings {
-        &self.queue.row.settings
-    }
-}
-
-fn first(workflow: Option<i64>, queue: Option<i64>, setting: fn() -> i64) -> i64 {
-    workflow.or(queue).unwrap_or_else(setting)
+/// What a table is looked up for: how much it is locked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Jobs are to be changed: ROW EXCLUSIVE.
+    Jobs,
+    /// Only looked at: ACCESS SHARE.
+    Look,
 }
 
 #[derive(Default)]
@@ -102,34 +67,34 @@ thread_local! {
     static LISTENING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The workflow with a name, its queue locked for job access. 42704 when either is unknown.
+/// The workflow with a name, its queue locked for a change of jobs. 42704 when either is unknown.
 pub fn workflow(name: &str) -> Result<Rc<Workflow>> {
     for _ in 0..ROUNDS {
         let Some(found) = remembered(|cache| cache.workflows.get(name).cloned(), || load_workflow(name))? else {
             return Err(unknown_workflow(name));
         };
-        if is_current(&found.queue) {
+        if is_current(&found.queue, Purpose::Jobs) {
             return Ok(found);
         }
     }
     Err(unsteady())
 }
 
-/// The queue of a table, locked for job access; `None` when the table is no queue.
-pub fn queue_of(table: pg_sys::Oid) -> Result<Option<Rc<Queue>>> {
+/// The queue of a table, locked for a purpose; `None` when the table is no queue.
+pub fn queue_of(table: pg_sys::Oid, purpose: Purpose) -> Result<Option<Rc<Queue>>> {
     for _ in 0..ROUNDS {
         match remembered(|cache| cache.queues.get(&table).cloned(), || load_queue(table))? {
-            Some(found) if !is_current(&found) => {}
+            Some(found) if !is_current(&found, purpose) => {}
             other => return Ok(other),
         }
     }
     Err(unsteady())
 }
 
-/// The queue that a user names. 42704 when there is none.
+/// The queue that a user names, locked for a change of jobs. 42704 when there is none.
 pub fn queue_named(text: &str) -> Result<Rc<Queue>> {
     let name = QueueName::parse(text)?;
-    let found = name.find().map(queue_of).transpose()?.flatten();
+    let found = name.find().map(|table| queue_of(table, Purpose::Jobs)).transpose()?.flatten();
     found.ok_or_else(|| unknown_queue(&name))
 }
 
@@ -161,8 +126,11 @@ pub fn unknown_workflow(name: &str) -> Error {
 }
 
 /// Locks the table, which also brings news of changes; true when none concerned what is remembered.
-fn is_current(queue: &Queue) -> bool {
-    let exists = relation::lock_for_jobs(queue.row.table);
+fn is_current(queue: &Queue, purpose: Purpose) -> bool {
+    let exists = match purpose {
+        Purpose::Jobs => relation::lock_for_jobs(queue.row.table),
+        Purpose::Look => relation::lock_to_look(queue.row.table),
+    };
     // A renamed schema sends no news of its tables.
     let is_named_so = || relation::qualified_name(queue.row.table).ok().flatten().as_deref() == Some(&queue.name);
     if !exists || !is_named_so() {
@@ -194,7 +162,7 @@ fn load_workflow(name: &str) -> Result<Option<Rc<Workflow>>> {
     let Some(queue_row) = registry::queue_numbered(row.queue)? else {
         return Ok(None);
     };
-    let Some(queue) = queue_of(queue_row.table)? else {
+    let Some(queue) = queue_of(queue_row.table, Purpose::Jobs)? else {
         return Ok(None);
     };
     let hints = row.settings.resource_hints.as_deref().map(hints::parse).transpose()?.unwrap_or_default();
@@ -202,7 +170,7 @@ fn load_workflow(name: &str) -> Result<Option<Rc<Workflow>>> {
         name: row.name,
         paused: row.paused || queue.row.paused,
         hints,
-        settings: row.settings,
+        settings: Effective { workflow: row.settings, queue: queue.row.settings.clone() },
         queue,
     });
     CACHE.with(|cache| cache.borrow_mut().workflows.insert(name.to_owned(), workflow.clone()));

@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys;
 
-use super::cache::{self, Queue};
+use super::cache::{self, Purpose, Queue};
 use super::registry::QueueRow;
 use crate::error::Result;
 use crate::guc;
@@ -52,7 +52,7 @@ const AT_ONCE: usize = 10_000;
 /// Looks at everything that this version can check.
 pub fn verify(row: &QueueRow) -> Result<Vec<Check>> {
     let name = relation::display_name(row.table);
-    let queue = match cache::queue_of(row.table) {
+    let queue = match cache::queue_of(row.table, Purpose::Look) {
         Ok(Some(queue)) => queue,
         Ok(None) => return Ok(Vec::new()),
         Err(error) => return Ok(vec![columns(&name, Some(error.message()))]),

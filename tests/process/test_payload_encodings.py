@@ -93,6 +93,18 @@ def test_a_reason_is_cut_at_a_character(make_database, encoding):
             assert (len(kept) - len(pad)) % len(letter) == 0, "cut within a character"
 
 
+def test_a_reason_that_is_no_utf8_in_sql_ascii(make_database):
+    """In `settle`, whose outcomes are read as JSON: what is no text is replaced, and nothing is refused."""
+    db = make_database("ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    with db.connect(client_encoding="SQL_ASCII") as c:
+        as_bytes(c, "SELECT qflow.create_queue('jobs')")
+        (id,) = as_bytes(c, "SELECT qflow.enqueue('jobs', '{}')")
+        (lease,) = as_bytes(c, "SELECT lease FROM qflow.fetch('jobs', 1)")
+        outcomes = b'[{"id": %s, "lease": %s, "outcome": "fail", "reason": "caf\xe9"}]' % (id, lease)
+        assert as_bytes(c, "SELECT outcome FROM qflow.settle('jobs', $1)", outcomes) == [b"failed"]
+        assert as_bytes(c, "SELECT failure_reason FROM jobs") == ["caf\ufffd".encode()]
+
+
 @pytest.mark.every_version
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_names_beyond_ascii(make_database, encoding):

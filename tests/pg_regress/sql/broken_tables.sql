@@ -12,6 +12,7 @@ ALTER TABLE q ADD COLUMN metadata int DEFAULT 7;
 SELECT id FROM qflow.fetch('q');
 SELECT check_name, ok, detail FROM qflow.verify('q');
 SELECT queue, pending FROM qflow.queue_stats ORDER BY 1;
+SELECT workflow, queue, timeout_ms, in_flight, leases FROM qflow.workflow_status ORDER BY 1;
 ALTER TABLE q DROP COLUMN metadata;
 ALTER TABLE q ADD COLUMN metadata jsonb DEFAULT '{}';
 SELECT id FROM qflow.fetch('q', 1, 1, '{"timeout_ms": 1}');
@@ -37,3 +38,12 @@ SELECT id FROM qflow.fetch('r', 1);
 -- An attempt counter at its end stops nobody.
 UPDATE new.r SET status = 'pending', attempt = 2147483647 WHERE id = 1;
 SELECT id, attempt FROM qflow.fetch('r', 5);
+-- Views and verify lock a queue's table as any SELECT does, and no more.
+BEGIN;
+SELECT count(*) FROM qflow.queue_stats;
+SELECT count(*) FROM qflow.workflow_status;
+SELECT count(*) FROM qflow.lease_status;
+SELECT bool_and(ok) FROM qflow.verify('new.r');
+SELECT relation::regclass, mode FROM pg_locks
+    WHERE pid = pg_backend_pid() AND relation IN ('q'::regclass, 'new.r'::regclass) ORDER BY 1, 2;
+COMMIT;

@@ -114,6 +114,13 @@ SELECT try('SELECT qflow.ack(''q'', ARRAY[6], NULL, true)') AS strict;
 INSERT INTO q (data, status, lease, attempt) VALUES ('{}', 'in_progress', :a, 1);
 SELECT qflow.ack('q', ARRAY[9], NULL) AS no_live_lease;
 TABLE now;
+-- one job with its lease and without is one job, and has one outcome
+INSERT INTO q (data) VALUES ('{}'), ('{}');
+SELECT array_agg(f.id ORDER BY f.id) AS two, min(f.lease) AS b FROM qflow.fetch('q', 2, hints => '{"timeout_ms": 60000}') AS f \gset
+SELECT id, outcome FROM qflow.settle('q', format('[{"id": %s, "outcome": "ack"}, {"id": %s, "lease": %s, "outcome": "ack"}]',
+    (:'two'::bigint[])[1], (:'two'::bigint[])[1], :b)::jsonb);
+SELECT try(format($$SELECT * FROM qflow.settle('q', '[{"id": %s, "outcome": "ack"}, {"id": %s, "lease": %s, "outcome": "fail"}]')$$,
+    (:'two'::bigint[])[2], (:'two'::bigint[])[2], :b)) AS contradiction;
 RESET qflow.allow_unfenced;
 SELECT qflow.ack('other', ARRAY[:foreign_job], ARRAY[:foreign_lease]);
 
