@@ -192,11 +192,17 @@ from which nobody fetches. An error of one queue is a WARNING and does not stop 
 -- Looking
 
 COMMENT ON FUNCTION qflow.verify(text) IS
-'Checks a queue and changes nothing: its columns, its indexes, its triggers, whether the table was restored or copied,
-the claim floor, leases, what the sweep found. Returns one row for each check: its name, ok, what was found, and what
-to do where ok is false.
-Reads the whole table: minutes on a large one. Locks: ROW EXCLUSIVE on the table. Needs SELECT on the table.
+'Checks a queue and changes nothing: the table, its columns, key, defaults, constraints, indexes, storage and triggers,
+whether it was restored or copied, the claim floor, leases, what the sweep found. Returns one row for each check: its
+name, ok, what was found, and what to do where ok is false: the statements, where there are any.
+Reads the whole table: minutes on a large one. Locks: ACCESS SHARE on the table. Needs SELECT on the table.
 Errors: 22004 NULL, 42501 right missing, 42704 unknown queue.';
+
+COMMENT ON FUNCTION qflow.readiness(text) IS
+'Says whether a consumer with the caller''s rights can work for this workflow now, and why no jobs come: one row for each
+check (workflow, schema, rights, paused, resources, server, jobs), with ok, what was found, and what to do where ok is
+false. An unknown workflow is a row too. Reads no more than a fetch does and changes nothing.
+Locks: ACCESS SHARE on the queue''s table. Errors: 22004 NULL.';
 
 COMMENT ON FUNCTION qflow.queue_stats_rows() IS
 'The rows of the view qflow.queue_stats: one for each queue on which the caller may SELECT at least one column. Read the

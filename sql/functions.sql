@@ -175,6 +175,11 @@ CREATE FUNCTION qflow.verify(
 ) RETURNS TABLE (check_name text, ok boolean, detail text, remedy text)
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qflow_verify';
 
+CREATE FUNCTION qflow.readiness(
+    workflow text
+) RETURNS TABLE (check_name text, ok boolean, detail text, remedy text)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qflow_readiness';
+
 -- What the views below are made of: rows for the queues on which the viewer may SELECT.
 CREATE FUNCTION qflow.queue_stats_rows() RETURNS TABLE (queue text, paused boolean, pending bigint, delayed bigint,
         in_progress bigint, completed bigint, failed bigint, oldest_pending_ms bigint, enqueued_total bigint,

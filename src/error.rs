@@ -12,6 +12,7 @@ enum Kind {
     Unknown,
     Exists,
     NotAdoptable,
+    WrongType,
     Denied,
     NotReady,
     OverCap,
@@ -26,6 +27,7 @@ impl Kind {
             Kind::Unknown => ("42704", PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT),
             Kind::Exists => ("42710", PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT),
             Kind::NotAdoptable => ("42809", PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE),
+            Kind::WrongType => ("42804", PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH),
             Kind::Denied => ("42501", PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE),
             Kind::NotReady => ("55000", PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
             Kind::OverCap => ("54000", PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED),
@@ -64,6 +66,8 @@ impl Error {
         exists => Exists;
         /// 42809: a table that cannot be a queue.
         not_adoptable => NotAdoptable;
+        /// 42804: a column of another type than a queue needs.
+        wrong_type => WrongType;
         /// 42501: the caller lacks a right.
         denied => Denied;
         /// 55000: something must be done first.
@@ -104,6 +108,11 @@ impl Error {
     #[cfg(test)]
     pub fn detail_text(&self) -> Option<&str> {
         self.detail.as_deref()
+    }
+
+    /// The hint, if there is one.
+    pub fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
     }
 
     /// Raises the error in the server; does not return.

@@ -1,5 +1,7 @@
 //! Settings. Each is read through a function; docs/settings.md lists them.
 
+use std::ffi::CString;
+
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
 macro_rules! numbers {
@@ -28,10 +30,26 @@ macro_rules! switches {
     };
 }
 
+/// What a `timestamp` without time zone means. Read in SQL, by `current_setting`.
+static NAIVE_TIMEZONE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"UTC"));
+
+/// The time zone of timestamps without one.
+pub fn naive_timezone() -> String {
+    NAIVE_TIMEZONE.get().map_or_else(|| "UTC".to_owned(), |zone| zone.to_string_lossy().into_owned())
+}
+
 /// Registers all settings; called once when the library is loaded.
 pub fn register() {
     register_numbers();
     register_switches();
+    GucRegistry::define_string_guc(
+        c"qflow.naive_timezone",
+        c"Time zone of inserted_at and updated_at where an adopted table has them as timestamp without time zone.",
+        c"",
+        &NAIVE_TIMEZONE,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
 }
 
 /// Lease time where nobody says, milliseconds.

@@ -5,6 +5,7 @@
 #![allow(clippy::missing_safety_doc)]
 
 mod api;
+mod compat;
 mod error;
 mod guc;
 mod host;

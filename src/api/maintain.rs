@@ -1,4 +1,4 @@
-//! `reap` and `verify`.
+//! `reap`, `verify` and `readiness`.
 
 use std::panic::AssertUnwindSafe;
 
@@ -12,12 +12,15 @@ use crate::host::{relation, xact};
 use crate::job::reap::{self, Reaped};
 use crate::job::sweep;
 use crate::queue::cache::{self, Purpose};
+use crate::queue::check::Check;
+use crate::queue::readiness;
 use crate::queue::registry;
 use crate::queue::verify;
 
 crate::entry_points! {
     qflow_reap, pg_finfo_qflow_reap => reap_all;
     qflow_verify, pg_finfo_qflow_verify => verify_queue;
+    qflow_readiness, pg_finfo_qflow_readiness => readiness_of;
 }
 
 /// One pass over all queues. What fails in one is reported and does not keep the others waiting.
@@ -46,6 +49,11 @@ fn reap_one(table: pgrx::pg_sys::Oid) -> Result<Option<(String, Reaped)>> {
     let Some(queue) = cache::queue_of(table, Purpose::Jobs)? else {
         return Ok(None);
     };
+    if !queue.can_be_kept_up() {
+        // Whoever calls must not run the owner's triggers as himself.
+        return Err(Error::not_ready("it cannot be kept up as its owner, only by the fetches of its consumers")
+            .hint("Run qflow.verify on the queue: it says why."));
+    }
     let now = value::now();
     let reaped = reap::reap(&queue, &reap::PASS, now)?;
     let swept = sweep::persistent(&queue, now)?;
@@ -61,7 +69,18 @@ fn verify_queue(call: &Call) -> Result<Arg> {
         return Err(Error::denied(format!("permission denied for queue {name}"))
             .hint("qflow.verify needs SELECT on the queue's table."));
     }
-    for check in verify::verify(&row)? {
+    answer(&sink, &verify::verify(&row)?);
+    Ok(None)
+}
+
+fn readiness_of(call: &Call) -> Result<Arg> {
+    let sink = Sink::open(call)?;
+    answer(&sink, &readiness::readiness(&call.text((0, "workflow"))?)?);
+    Ok(None)
+}
+
+fn answer(sink: &Sink, checks: &[Check]) {
+    for check in checks {
         sink.put(&[
             value::text(check.name),
             value::boolean(check.ok),
@@ -69,5 +88,4 @@ fn verify_queue(call: &Call) -> Result<Arg> {
             value::opt_text(check.remedy.as_deref()),
         ]);
     }
-    Ok(None)
 }

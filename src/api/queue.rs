@@ -7,6 +7,7 @@ use crate::host::call::{Call, Name};
 use crate::host::spi::{connected, once};
 use crate::host::value::{self, Arg};
 use crate::host::{relation, xact};
+use crate::job::shape::Shape;
 use crate::job::state::Status;
 use crate::queue::cache::{self, Purpose};
 use crate::queue::create::{self, Wanted};
@@ -134,7 +135,7 @@ fn drop_queue(call: &Call) -> Result<Arg> {
     }
     let table = relation::qualified_name(row.table)?.unwrap_or_default();
     if keep_table {
-        create::release_table(&table)?;
+        create::release_table(row.table, &table)?;
     }
     // The table first: this waits for fetches that are still open, whose leases then are seen and removed.
     if !keep_table {
@@ -159,7 +160,7 @@ fn set_paused(call: &Call, paused: bool) -> Result<Arg> {
 }
 
 const PURGE: &str =
-    "DELETE FROM {q} j WHERE j.status OPERATOR(pg_catalog.=) $1 AND j.updated_at OPERATOR(pg_catalog.<=) $2";
+    "DELETE FROM {q} j WHERE j.status OPERATOR(pg_catalog.=) $1 AND j.updated_at{updated_zone} OPERATOR(pg_catalog.<=) $2";
 
 fn purge_queue(call: &Call) -> Result<Arg> {
     xact::require_writable(c"qflow.purge_queue()");
@@ -177,7 +178,7 @@ fn purge_queue(call: &Call) -> Result<Arg> {
         },
     };
     let row = owned(call)?;
-    let name = relation::qualified_name(row.table)?.unwrap_or_default();
+    let sql = shape(&row)?.fill(PURGE);
     let now = value::now();
     let mut purged = 0;
     for status in words {
@@ -186,9 +187,14 @@ fn purge_queue(call: &Call) -> Result<Arg> {
             (pg_sys::TEXTOID, value::text(status.as_str())),
             (pg_sys::TIMESTAMPTZOID, value::timestamp(now.saturating_sub(age.saturating_mul(1_000)))),
         ];
-        purged += connected(|spi| Ok(once(spi, &PURGE.replace("{q}", &name), &args)?.count()))?;
+        purged += connected(|spi| Ok(once(spi, &sql, &args)?.count()))?;
     }
     Ok(value::bigint(purged as i64))
+}
+
+/// How the table of a queue is typed.
+fn shape(row: &QueueRow) -> Result<Shape> {
+    Shape::checked(row.table, &relation::qualified_name(row.table)?.unwrap_or_default())
 }
 
 fn retention(row: &QueueRow, status: Status) -> Option<i64> {
@@ -200,7 +206,7 @@ fn retention(row: &QueueRow, status: Status) -> Option<i64> {
 }
 
 const RETRY_FAILED: &str = "UPDATE {q} j SET status = 'pending', attempt = 0,
-        available_at = pg_catalog.clock_timestamp(), updated_at = pg_catalog.clock_timestamp()
+        available_at = pg_catalog.clock_timestamp(), updated_at = pg_catalog.clock_timestamp(){updated_zone}
     WHERE j.status OPERATOR(pg_catalog.=) 'failed'
         AND ($1::pg_catalog.int8[] IS NULL OR j.id OPERATOR(pg_catalog.=) ANY ($1))";
 
@@ -208,7 +214,7 @@ fn retry_failed(call: &Call) -> Result<Arg> {
     xact::require_writable(c"qflow.retry_failed()");
     let ids = call.opt_bigints((1, "ids"), crate::guc::max_ids())?;
     let row = owned(call)?;
-    let sql = RETRY_FAILED.replace("{q}", &relation::qualified_name(row.table)?.unwrap_or_default());
+    let sql = shape(&row)?.fill(RETRY_FAILED);
     let args = [(pg_sys::INT8ARRAYOID, ids.as_deref().and_then(value::bigints))];
     let retried = connected(|spi| Ok(once(spi, &sql, &args)?.count()))?;
     Ok(value::bigint(retried as i64))

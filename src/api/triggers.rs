@@ -7,7 +7,7 @@ use crate::host::call::Call;
 use crate::host::spi::connected;
 use crate::host::trigger;
 use crate::host::value::Arg;
-use crate::host::{identity, xact};
+use crate::host::xact;
 use crate::queue::cache::{self, Purpose};
 
 /// What an AFTER trigger answers: a row that nobody reads, and not SQL's NULL.
@@ -31,7 +31,7 @@ fn return_job(call: &Call) -> Result<Arg> {
     };
     // A table that qflow no longer knows is nobody's queue: nothing looks at its floor.
     if let (Some(queue), Some(id)) = (cache::queue_of(row.table, Purpose::Jobs)?, row.id) {
-        identity::restricted_as(queue.owner, || connected(|spi| queue.jobs.return_job(spi, id)))?;
+        queue.keep_up(|| connected(|spi| queue.jobs.return_job(spi, id)))?;
     }
     Ok(NO_ROW)
 }

@@ -12,6 +12,7 @@ use crate::host::subtransaction::attempt;
 use crate::host::value::{self, Arg};
 use crate::host::{identity, relation};
 use crate::job::lease;
+use crate::job::shape::Shape;
 use crate::queue::cache::{self, Purpose};
 use crate::queue::effective::Effective;
 use crate::queue::registry::{self, QueueRow};
@@ -31,7 +32,7 @@ const DEPTHS: &str = "SELECT
         pg_catalog.count(*) FILTER (WHERE j.status OPERATOR(pg_catalog.=) 'completed'),
         pg_catalog.count(*) FILTER (WHERE j.status OPERATOR(pg_catalog.=) 'failed'),
         pg_catalog.floor(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-)
-            pg_catalog.min(j.inserted_at) FILTER (WHERE j.status OPERATOR(pg_catalog.=) 'pending'
+            pg_catalog.min(j.inserted_at{inserted_zone}) FILTER (WHERE j.status OPERATOR(pg_catalog.=) 'pending'
                 AND (j.available_at IS NULL
                     OR j.available_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp())))
             OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8
@@ -58,7 +59,7 @@ fn queue_stats_rows(call: &Call) -> Result<Arg> {
         match (relation::owner(row.table), relation::qualified_name(row.table)) {
             // What cannot be counted (a column is gone, a right was taken from the owner) is shown without numbers.
             (Some(owner), Ok(Some(table))) => {
-                if attempt(AssertUnwindSafe(|| count_depths(&sink, &line, owner, &table))).is_err() {
+                if attempt(AssertUnwindSafe(|| count_depths(&sink, &line, owner, row.table, &table))).is_err() {
                     sink.put(&line);
                 }
             }
@@ -70,10 +71,11 @@ fn queue_stats_rows(call: &Call) -> Result<Arg> {
 }
 
 /// Counts as the table's owner: the right to read one column is enough to see the numbers.
-fn count_depths(sink: &Sink, line: &[Arg], owner: pg_sys::Oid, table: &str) -> Result<()> {
+fn count_depths(sink: &Sink, line: &[Arg], owner: pg_sys::Oid, table: pg_sys::Oid, name: &str) -> Result<()> {
+    let sql = Shape::of(table, name).fill(DEPTHS);
     identity::restricted_as(owner, || {
         connected(|spi| {
-            let rows = once(spi, &DEPTHS.replace("{q}", table), &[])?;
+            let rows = once(spi, &sql, &[])?;
             let mut line = line.to_vec();
             for (column, depth) in (1..=6).zip(&mut line[2..]) {
                 *depth = rows.first().and_then(|depths| depths.datum(column));
@@ -117,9 +119,7 @@ fn workflow_status_rows(call: &Call) -> Result<Arg> {
 /// cannot be read as a queue.
 fn unsettled(queue: &QueueRow, lease: &lease::Overview) -> Option<i64> {
     let count = || match cache::queue_of(queue.table, Purpose::Look)? {
-        Some(queue) => identity::restricted_as(queue.owner, || {
-            connected(|spi| queue.jobs.count_held(spi, &lease.job_ids, lease.id).map(Some))
-        }),
+        Some(queue) => queue.look(|| connected(|spi| queue.jobs.count_held(spi, &lease.job_ids, lease.id).map(Some))),
         None => Ok(None),
     };
     attempt(AssertUnwindSafe(count)).ok().flatten()

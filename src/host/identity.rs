@@ -5,7 +5,8 @@ use pgrx::pg_sys;
 
 use crate::error::Result;
 
-const SEARCH_PATH: (&std::ffi::CStr, &std::ffi::CStr) = (c"search_path", c"pg_catalog, pg_temp");
+/// A search_path in which nobody can plant anything.
+pub const PINNED_PATH: (&std::ffi::CStr, &std::ffi::CStr) = (c"search_path", c"pg_catalog, pg_temp");
 const ROW_SECURITY: (&std::ffi::CStr, &std::ffi::CStr) = (c"row_security", c"off");
 
 /// The role whose rights count now.
@@ -14,10 +15,21 @@ pub fn current_user() -> pg_sys::Oid {
     unsafe { pg_sys::GetUserId() }
 }
 
+/// Its name, for people to read.
+pub fn current_user_name() -> String {
+    // SAFETY: the current user exists, at least as long as nobody drops him; `true` asks for NULL then.
+    let name = unsafe { pg_sys::GetUserNameFromId(current_user(), true) };
+    if name.is_null() {
+        return String::new();
+    }
+    // SAFETY: checked above; it ends in NUL.
+    super::value::from_server(unsafe { std::ffi::CStr::from_ptr(name) })
+}
+
 /// Runs `work` as `user`, restricted, with a pinned search_path and row security that raises instead of hiding rows.
 pub fn restricted_as<R>(user: pg_sys::Oid, work: impl FnOnce() -> Result<R>) -> Result<R> {
     let _identity = Identity::assume(user);
-    let _settings = Settings::change(&[SEARCH_PATH, ROW_SECURITY]);
+    let _settings = Settings::change(&[PINNED_PATH, ROW_SECURITY]);
     work()
 }
 

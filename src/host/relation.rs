@@ -3,6 +3,7 @@
 use pgrx::pg_sys;
 
 use super::value;
+use crate::compat;
 use crate::error::Result;
 
 /// Takes ROW EXCLUSIVE on a table for the rest of the transaction and brings the caches up to date; false when the table
@@ -56,6 +57,16 @@ pub fn may(table: pg_sys::Oid, rights: u32) -> bool {
     // SAFETY: reads the catalog.
     let result = unsafe { pg_sys::pg_class_aclmask(table, user, rights as _, pg_sys::AclMaskHow::ACLMASK_ALL) };
     result as u32 == rights
+}
+
+/// The rights on a queue's table that consuming needs, with their names.
+pub const CONSUMING: [(u32, &str); 2] = [(pg_sys::ACL_SELECT, "SELECT"), (pg_sys::ACL_UPDATE, "UPDATE")];
+
+/// Whether the current user has USAGE on a table's schema.
+pub fn may_enter_schema(table: pg_sys::Oid) -> bool {
+    // SAFETY: the look-up answers InvalidOid when the table is gone.
+    let schema = unsafe { pg_sys::get_rel_namespace(table) };
+    schema != pg_sys::InvalidOid && compat::may_use_schema(schema, super::identity::current_user())
 }
 
 /// Whether the current user may read at least one column of the table.
@@ -135,6 +146,34 @@ pub fn owner(table: pg_sys::Oid) -> Option<pg_sys::Oid> {
     }
 }
 
+/// Whether a trigger or foreign key of a table does its work at commit: that cannot be started in a restricted
+/// operation.
+pub fn has_deferred_triggers(table: pg_sys::Oid) -> bool {
+    // SAFETY: the caller holds a lock on the table, so it opens without waiting and its definition stays while it is
+    // read; the array has `numtriggers` elements.
+    unsafe {
+        let relation = pg_sys::try_relation_open(table, pg_sys::NoLock as i32);
+        if relation.is_null() {
+            return false;
+        }
+        let triggers = (*relation).trigdesc;
+        let count = if triggers.is_null() { 0 } else { (*triggers).numtriggers as usize };
+        let found = (0..count).any(|at| (*(*triggers).triggers.add(at)).tginitdeferred);
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        found
+    }
+}
+
+/// Whether a table's owner has USAGE on its schema: without it no statement of his can name the table.
+pub fn owner_may_enter(table: pg_sys::Oid) -> bool {
+    // SAFETY: as above.
+    let schema = unsafe { pg_sys::get_rel_namespace(table) };
+    match owner(table) {
+        Some(owner) if schema != pg_sys::InvalidOid => compat::may_use_schema(schema, owner),
+        _ => false,
+    }
+}
+
 /// Whether the current user owns a relation, by himself or through a role.
 pub fn is_owned(table: pg_sys::Oid) -> bool {
     let user = super::identity::current_user();
@@ -142,14 +181,31 @@ pub fn is_owned(table: pg_sys::Oid) -> bool {
     owner(table).is_some_and(|owner| unsafe { pg_sys::has_privs_of_role(user, owner) })
 }
 
+/// A column's type.
+pub struct ColumnType {
+    /// Its oid.
+    pub base: pg_sys::Oid,
+    modifier: i32,
+}
+
+impl ColumnType {
+    /// Most characters that a `varchar` takes, if there is a limit.
+    pub fn max_length(&self) -> Option<i32> {
+        // The server counts the length word of four bytes in.
+        (self.base == pg_sys::VARCHAROID && self.modifier > 4).then(|| self.modifier - 4)
+    }
+}
+
 /// The type of a table's column; nothing when there is no such column.
-pub fn column_type(table: pg_sys::Oid, column: &std::ffi::CStr) -> Option<pg_sys::Oid> {
+pub fn column_type(table: pg_sys::Oid, column: &str) -> Option<ColumnType> {
+    let column = value::server_text(column)?;
+    let (mut base, mut modifier, mut collation) = (pg_sys::InvalidOid, -1, pg_sys::InvalidOid);
     // SAFETY: the name ends in NUL; the look-ups answer 0 and InvalidOid when there is none.
-    let found = unsafe {
+    unsafe {
         match pg_sys::get_attnum(table, column.as_ptr()) {
-            0 => pg_sys::InvalidOid,
-            number => pg_sys::get_atttype(table, number),
+            0 => {}
+            number => pg_sys::get_atttypetypmodcoll(table, number, &mut base, &mut modifier, &mut collation),
         }
-    };
-    (found != pg_sys::InvalidOid).then_some(found)
+    }
+    (base != pg_sys::InvalidOid).then_some(ColumnType { base, modifier })
 }

@@ -99,6 +99,13 @@ pub fn server_text(value: &str) -> Option<std::ffi::CString> {
     Some(owned)
 }
 
+/// A name as the server keeps it, for people to read.
+pub fn from_server(name: &std::ffi::CStr) -> String {
+    // SAFETY: the conversion reads up to the NUL, and copies when it changes anything.
+    let bytes = unsafe { utf8_bytes(name.as_ptr().cast_mut()) };
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// The text of a datum with what is not UTF-8 replaced: for people to read only.
 pub fn to_string_lossy(datum: pg_sys::Datum) -> String {
     // SAFETY: as below.

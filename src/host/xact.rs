@@ -59,3 +59,9 @@ pub fn backend_start() -> i64 {
     // SAFETY: a plain value of the own backend.
     unsafe { pg_sys::MyStartTimestamp }
 }
+
+/// Whether the server only replays what another one writes.
+pub fn is_standby() -> bool {
+    // SAFETY: reads shared memory.
+    unsafe { pg_sys::RecoveryInProgress() }
+}

@@ -13,7 +13,7 @@ use super::lease::{self, Lease, NewLease};
 use crate::error::Result;
 use crate::host::spi::{connected, Row, Spi};
 use crate::host::value;
-use crate::queue::cache::Workflow;
+use crate::queue::cache::{Queue, Workflow};
 
 /// What a fetch asks for, precedence applied.
 pub struct Demand<'a> {
@@ -41,6 +41,24 @@ pub fn claim(demand: &Demand, emit: impl FnMut(&Lease, Row)) -> Result<()> {
             floor_store::moved(queue.row.number, queue.row.table, floor, count, now)?;
         }
         Ok(())
+    })
+}
+
+/// What waits in a queue.
+pub struct Waiting {
+    /// Jobs that could be claimed now, counted up to a limit.
+    pub waiting: usize,
+    /// When the first job with a delay, or back-off, is due, microseconds.
+    pub next_due: Option<i64>,
+}
+
+/// What a fetch would find now, counted up to `limit`; locks and changes nothing.
+pub fn probe(queue: &Queue, limit: usize) -> Result<Waiting> {
+    let now = value::now();
+    let floor = floor_store::current(queue.row.number, queue.row.table, now)?;
+    connected(|spi| {
+        let search = Search::begin(spi, queue, floor, limit, now)?;
+        Ok(Waiting { waiting: search.found().min(limit), next_due: queue.jobs.next_due(spi)? })
     })
 }
 

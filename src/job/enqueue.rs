@@ -1,20 +1,11 @@
 //! Inserting jobs. As the caller and without RETURNING, so that the right to insert is enough: ids are drawn first.
 
-use pgrx::pg_sys;
-
 use crate::error::{Error, Result};
 use crate::guc;
-use crate::host::spi::{connected, once};
+use crate::host::spi::connected;
 use crate::host::value::{self, Arg};
 use crate::queue::cache::Queue;
-use crate::queue::create::id_expression;
 use crate::queue::settings::MAX_MS;
-
-const DRAW_IDS: &str = "SELECT ({id})::pg_catalog.int8 FROM pg_catalog.generate_series(1, $1)";
-
-const INSERT: &str = "INSERT INTO {q} (id, data, metadata, priority, available_at) OVERRIDING SYSTEM VALUE
-    SELECT u.id, u.data, u.metadata, $4, $5
-    FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS u (id, data, metadata)";
 
 /// Jobs about to be inserted: payload as datums, unread.
 pub struct NewJobs {
@@ -34,25 +25,12 @@ pub fn enqueue(queue: &Queue, jobs: &NewJobs) -> Result<Vec<i64>> {
     if jobs.data.is_empty() {
         return Ok(Vec::new());
     }
-    let ids = draw_ids(queue, jobs.data.len())?;
     let available_at = value::now().saturating_add(jobs.delay_ms.saturating_mul(1_000));
-    let args = [
-        (pg_sys::INT8ARRAYOID, value::bigints(&ids)),
-        (pg_sys::JSONBARRAYOID, value::jsonb_array(&jobs.data)),
-        (pg_sys::JSONBARRAYOID, value::jsonb_array(&jobs.metadata)),
-        (pg_sys::INT2OID, value::smallint(jobs.priority as i16)),
-        (pg_sys::TIMESTAMPTZOID, (jobs.delay_ms > 0).then(|| value::timestamp(available_at)).flatten()),
-    ];
-    let sql = INSERT.replace("{q}", &queue.name);
-    connected(|spi| once(spi, &sql, &args).map(|_| ()))?;
-    Ok(ids)
-}
-
-fn draw_ids(queue: &Queue, count: usize) -> Result<Vec<i64>> {
-    let sql = DRAW_IDS.replace("{id}", &id_expression(queue.row.table)?);
+    let rest =
+        [value::smallint(jobs.priority as i16), (jobs.delay_ms > 0).then(|| value::timestamp(available_at)).flatten()];
     connected(|spi| {
-        let rows = once(spi, &sql, &[(pg_sys::INT4OID, value::int(count as i32))])?;
-        let ids: Vec<i64> = rows.iter().filter_map(|row| row.bigint(1)).collect();
+        let ids = queue.jobs.draw_ids(spi, jobs.data.len())?;
+        queue.jobs.insert(spi, &ids, &jobs.data, &jobs.metadata, rest)?;
         Ok(ids)
     })
 }

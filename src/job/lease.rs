@@ -96,6 +96,10 @@ const NOTE_INCARNATION: &str = "WITH old AS (
         DELETE FROM qflow.lease_incarnation l WHERE l.incarnation OPERATOR(pg_catalog.<>) $1)
     INSERT INTO qflow.lease_incarnation VALUES ($1) ON CONFLICT DO NOTHING";
 
+/// Real ids stay far below the bound; what stands above it was written by hand.
+const NEWEST: &str = "SELECT pg_catalog.max(j.lease) FROM {q} j
+    WHERE j.lease OPERATOR(pg_catalog.<) 4611686018427387904";
+
 /// A lease about to be written.
 pub struct NewLease<'a> {
     /// Who fetches.
@@ -131,6 +135,12 @@ pub fn jump(floor: i64) -> Result<()> {
         connected(|spi| once(spi, JUMP, &[(pg_sys::INT8OID, value::bigint(floor))]).map(|_| ()))?;
         flush_ids()
     })
+}
+
+/// The highest lease id in a table, named as SQL writes it; reads all of it.
+pub fn newest_in(table: &str) -> Result<i64> {
+    let sql = NEWEST.replace("{q}", table);
+    connected(|spi| Ok(once(spi, &sql, &[])?.first().and_then(|row| row.bigint(1)).unwrap_or(0)))
 }
 
 fn flush_ids() -> Result<()> {

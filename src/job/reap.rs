@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::host::spi::connected;
 use crate::host::subtransaction::attempt;
 use crate::host::value;
-use crate::host::{identity, xact};
+use crate::host::xact;
 use crate::queue::cache::Queue;
 use crate::queue::settings::MAX_MS;
 
@@ -69,7 +69,7 @@ pub fn reap(queue: &Queue, bounds: &Bounds, now: i64) -> Result<Reaped> {
 }
 
 fn take_back(queue: &Queue, lease: &Lease, max_jobs: usize, now: i64) -> Result<Reaped> {
-    let reaped = identity::restricted_as(queue.owner, || {
+    let reaped = queue.keep_up(|| {
         connected(|spi| {
             let held = queue.jobs.lock_held(spi, &lease.job_ids, lease.id, max_jobs)?;
             let changes: Vec<Change> = held.iter().map(|(id, job)| change(*id, job, lease, now)).collect();

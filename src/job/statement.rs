@@ -42,18 +42,20 @@ pub enum Statement {
     Chunk,
     /// Gives pending jobs an `available_at`.
     MakeDue,
+    /// Gives jobs in progress an `updated_at` that have none.
+    Stamp,
+    /// Inserts jobs.
+    Insert,
+    /// When the first of the jobs with an `available_at` is due.
+    NextDue,
 }
 
 /// How many statements there are.
-pub const STATEMENTS: usize = 18;
+pub const STATEMENTS: usize = 21;
 
 impl Statement {
-    /// Its text for a table.
-    pub fn sql(self, table: &str) -> String {
-        self.text().replace("{q}", table)
-    }
-
-    fn text(self) -> &'static str {
+    /// Its text, with the placeholders of `Shape::fill`.
+    pub fn text(self) -> &'static str {
         match self {
             Self::Scan => SCAN,
             Self::Due => DUE,
@@ -73,6 +75,9 @@ impl Statement {
             Self::Return => RETURN,
             Self::Chunk => CHUNK,
             Self::MakeDue => MAKE_DUE,
+            Self::Stamp => STAMP,
+            Self::Insert => INSERT,
+            Self::NextDue => NEXT_DUE,
         }
     }
 
@@ -94,9 +99,11 @@ impl Statement {
             Self::CompleteAndDelete => &[IDS, ID],
             Self::Apply => &[IDS, pg_sys::TEXTARRAYOID, pg_sys::TIMESTAMPTZARRAYOID, IDS, pg_sys::TEXTARRAYOID, TIME],
             Self::Return => &[ID],
+            Self::NextDue => &[],
             Self::LockOrphan => &[ID, ID],
             Self::Chunk => &[ID, ID],
-            Self::MakeDue => &[IDS, TIME],
+            Self::MakeDue | Self::Stamp => &[IDS, TIME],
+            Self::Insert => &[IDS, pg_sys::JSONBARRAYOID, pg_sys::JSONBARRAYOID, pg_sys::INT2OID, TIME],
         }
     }
 }
@@ -119,15 +126,19 @@ const DUE: &str = "SELECT j.id::pg_catalog.int8, j.available_at, j.data, j.metad
         AND j.status OPERATOR(pg_catalog.=) 'pending'
     ORDER BY j.available_at, j.id LIMIT $4";
 
+const NEXT_DUE: &str = "SELECT j.available_at FROM {q} j
+    WHERE j.available_at IS NOT NULL AND j.status OPERATOR(pg_catalog.=) 'pending'
+    ORDER BY j.available_at, j.id LIMIT 1";
+
 const LOCK_PENDING: &str = "SELECT j.id::pg_catalog.int8 FROM {q} j
     WHERE j.id OPERATOR(pg_catalog.=) ANY ($1) AND j.status OPERATOR(pg_catalog.=) 'pending'
         AND (j.available_at IS NULL OR j.available_at OPERATOR(pg_catalog.<=) $2)
     FOR NO KEY UPDATE SKIP LOCKED";
 
-const CLAIM: &str = "UPDATE {q} j SET status = 'in_progress', lease = $2, updated_at = $3, available_at = NULL,
-        attempt = LEAST(j.attempt, 2147483646) OPERATOR(pg_catalog.+) 1
+const CLAIM: &str = "UPDATE {q} j SET status = 'in_progress', lease = $2, updated_at = $3{updated_zone},
+        available_at = NULL, attempt = LEAST(COALESCE(j.attempt, 0), 2147483646) OPERATOR(pg_catalog.+) 1
     WHERE j.id OPERATOR(pg_catalog.=) ANY ($1)
-    RETURNING j.id::pg_catalog.int8, j.data, j.metadata, j.attempt, j.inserted_at, j.failure_reason";
+    RETURNING j.id::pg_catalog.int8, j.data, j.metadata, j.attempt, j.inserted_at{inserted_zone}, j.failure_reason::pg_catalog.text";
 
 const LOCK_STATES: &str = "SELECT j.id::pg_catalog.int8, j.status, j.lease, j.attempt FROM {q} j
     WHERE j.id OPERATOR(pg_catalog.=) ANY ($1) ORDER BY j.id FOR NO KEY UPDATE";
@@ -145,7 +156,7 @@ const LOCK_ORPHAN: &str = "SELECT 1 FROM {q} j
         AND j.status OPERATOR(pg_catalog.=) 'in_progress'
     FOR NO KEY UPDATE SKIP LOCKED";
 
-const COMPLETE: &str = "UPDATE {q} j SET status = 'completed', updated_at = $3
+const COMPLETE: &str = "UPDATE {q} j SET status = 'completed', updated_at = $3{updated_zone}
     WHERE j.id OPERATOR(pg_catalog.=) ANY ($1) AND j.lease OPERATOR(pg_catalog.=) $2
         AND j.status OPERATOR(pg_catalog.=) 'in_progress'
     RETURNING j.id::pg_catalog.int8";
@@ -157,7 +168,7 @@ const COMPLETE_AND_DELETE: &str = "DELETE FROM {q} j
 
 const APPLY: &str = "UPDATE {q} j SET status = u.status, available_at = u.available_at,
         attempt = j.attempt OPERATOR(pg_catalog.-) u.refund::pg_catalog.int4,
-        failure_reason = COALESCE(u.reason, j.failure_reason), updated_at = $6
+        failure_reason = COALESCE(u.reason::{reason}, j.failure_reason), updated_at = $6{updated_zone}
     FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),
         pg_catalog.unnest($5)) AS u (id, status, available_at, refund, reason)
     WHERE j.id OPERATOR(pg_catalog.=) u.id";
@@ -179,7 +190,7 @@ const RETURN: &str = "UPDATE {q} j SET available_at = pg_catalog.clock_timestamp
     WHERE j.id OPERATOR(pg_catalog.=) $1 AND j.status OPERATOR(pg_catalog.=) 'pending' AND j.available_at IS NULL";
 
 const CHUNK: &str = "SELECT j.id::pg_catalog.int8, j.status, j.lease, j.attempt, j.priority::pg_catalog.int8,
-        j.enqueued_xid, j.available_at IS NULL, j.updated_at
+        j.enqueued_xid, j.available_at IS NULL, j.updated_at{updated_zone}
     FROM {q} j WHERE j.id OPERATOR(pg_catalog.>=) $1 ORDER BY j.id LIMIT $2";
 
 const MAKE_DUE: &str = "UPDATE {q} j SET available_at = $2
@@ -187,3 +198,16 @@ const MAKE_DUE: &str = "UPDATE {q} j SET available_at = $2
         WHERE l.id OPERATOR(pg_catalog.=) ANY ($1) AND l.status OPERATOR(pg_catalog.=) 'pending'
             AND l.available_at IS NULL
         ORDER BY l.id FOR NO KEY UPDATE SKIP LOCKED))";
+
+const STAMP: &str = "UPDATE {q} j SET updated_at = $2{updated_zone}
+    WHERE j.id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT l.id FROM {q} l
+        WHERE l.id OPERATOR(pg_catalog.=) ANY ($1) AND l.status OPERATOR(pg_catalog.=) 'in_progress'
+            AND l.updated_at IS NULL
+        ORDER BY l.id FOR NO KEY UPDATE SKIP LOCKED))";
+
+const INSERT: &str = "INSERT INTO {q} (id, data, metadata, priority, available_at) OVERRIDING SYSTEM VALUE
+    SELECT u.id, u.data, u.metadata, $4, $5
+    FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS u (id, data, metadata)";
+
+/// Draws ids; `{id}` stands for the default of the column `id`.
+pub const DRAW_IDS: &str = "SELECT ({id})::pg_catalog.int8 FROM pg_catalog.generate_series(1, $1)";

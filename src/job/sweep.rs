@@ -20,7 +20,7 @@ use super::table::{Change, Met};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::host::spi::{connected, once};
-use crate::host::{identity, value, xact};
+use crate::host::{value, xact};
 use crate::queue::cache::Queue;
 use crate::queue::registry::{self, as_owner};
 
@@ -44,9 +44,6 @@ const COUNT_RESCUED: &str = "UPDATE qflow.sweep SET rescued_total = rescued_tota
 
 const RESCUED: &str = "SELECT rescued_total FROM qflow.sweep WHERE queue OPERATOR(pg_catalog.=) $1";
 
-/// Real ids stay far below the bound; what stands above it was written by hand.
-const NEWEST_LEASE: &str = "SELECT pg_catalog.max(lease) FROM {q}
-    WHERE lease OPERATOR(pg_catalog.<) 4611686018427387904";
 const SPAN: &str = "SELECT pg_catalog.min(id)::pg_catalog.int8, pg_catalog.max(id)::pg_catalog.int8 FROM {q}";
 
 const HOLD_TERMS: &str = "SELECT COALESCE(q.timeout_ms, (SELECT pg_catalog.max(w.timeout_ms) FROM qflow.workflow w
@@ -104,7 +101,7 @@ pub fn persistent(queue: &Queue, now: i64) -> Result<Reaped> {
         return Ok(Reaped::default());
     };
     if before.next_id.is_none() && !queue.row.at_home {
-        lease::jump(newest_lease(queue)?)?;
+        queue.look(|| lease::newest_in(&queue.name)).and_then(lease::jump)?;
     }
     let outcome = chunk(queue, before.next_id.unwrap_or(i64::MIN), CHUNK, now)?;
     // What a restore left behind is expected, not rescued.
@@ -131,7 +128,7 @@ fn chunk(queue: &Queue, from: i64, limit: usize, now: i64) -> Result<Outcome> {
     // Floors before rows: a row that is pending now was pending, or not there, when each of them was made.
     let floors = floor_store::visible(queue.row.number, queue.row.table)?;
     let next_xid = xact::next_xid();
-    let as_table_owner = |work: &dyn Fn() -> Result<Vec<Met>>| identity::restricted_as(queue.owner, work);
+    let as_table_owner = |work: &dyn Fn() -> Result<Vec<Met>>| queue.look(work);
     let met = as_table_owner(&|| connected(|spi| queue.jobs.chunk(spi, from, limit)))?;
     let lost: Vec<i64> = met
         .iter()
@@ -144,10 +141,11 @@ fn chunk(queue: &Queue, from: i64, limit: usize, now: i64) -> Result<Outcome> {
         })
         .map(|row| row.id)
         .collect();
-    let Orphans { over, left_over } = orphans(queue, &met, now)?;
-    let (rescued, reaped) = identity::restricted_as(queue.owner, || {
+    let Orphans { over, undated, left_over } = orphans(queue, &met, now)?;
+    let (rescued, reaped) = queue.keep_up(|| {
         connected(|spi| {
             let rescued = queue.jobs.make_due(spi, &lost, now)?;
+            queue.jobs.stamp(spi, &undated, now)?;
             Ok((rescued as i64, take_back_orphans(spi, queue, &over, now)?))
         })
     })?;
@@ -166,6 +164,8 @@ struct Orphan {
 #[derive(Default)]
 struct Orphans {
     over: Vec<Orphan>,
+    /// Those that do not say since when: their time begins when they are met.
+    undated: Vec<i64>,
     left_over: bool,
 }
 
@@ -179,14 +179,16 @@ fn orphans(queue: &Queue, met: &[Met], now: i64) -> Result<Orphans> {
     let pairs: Vec<(i64, i64)> = held.iter().filter_map(|row| row.state.lease.map(|lease| (row.id, lease))).collect();
     let leased: HashSet<i64> = lease::containing(&pairs)?.into_iter().collect();
     let (timeout_ms, max_attempts) = hold_terms(queue)?;
-    let is_over = |row: &&Met| row.updated_at.saturating_add(timeout_ms.saturating_mul(1_000)) <= now;
+    let is_over =
+        |row: &&Met| row.updated_at.is_some_and(|since| since.saturating_add(timeout_ms.saturating_mul(1_000)) <= now);
     let (over, not_yet): (Vec<&Met>, Vec<&Met>) =
         held.into_iter().filter(|row| !leased.contains(&row.id)).partition(is_over);
     let change = |row: &Met| Orphan {
         change: reap::expired(row.id, row.state.attempt, max_attempts, 0, now),
         lease: row.state.lease,
     };
-    Ok(Orphans { over: over.into_iter().map(change).collect(), left_over: !not_yet.is_empty() })
+    let undated = not_yet.iter().filter(|row| row.updated_at.is_none()).map(|row| row.id).collect();
+    Ok(Orphans { over: over.into_iter().map(change).collect(), undated, left_over: !not_yet.is_empty() })
 }
 
 fn take_back_orphans(spi: &crate::host::spi::Spi, queue: &Queue, orphans: &[Orphan], now: i64) -> Result<Reaped> {
@@ -269,18 +271,10 @@ fn complain(queue: &Queue, rescued: i64) {
     pgrx::log!("qflow: the sweep of queue {} found {rescued} pending jobs that no fetch would have found", queue.name);
 }
 
-/// The highest lease id in a table; reads all of it.
-fn newest_lease(queue: &Queue) -> Result<i64> {
-    let sql = NEWEST_LEASE.replace("{q}", &queue.name);
-    identity::restricted_as(queue.owner, || {
-        connected(|spi| Ok(once(spi, &sql, &[])?.first().and_then(|row| row.bigint(1)).unwrap_or(0)))
-    })
-}
-
 /// A place to begin at: anywhere, so that many short sessions together still see every row.
 fn somewhere(queue: &Queue) -> Result<i64> {
     let sql = SPAN.replace("{q}", &queue.name);
-    let span = identity::restricted_as(queue.owner, || {
+    let span = queue.look(|| {
         connected(|spi| {
             let rows = once(spi, &sql, &[])?;
             rows.first().map(|row| row.bigint(1).zip(row.bigint(2))).ok_or_else(|| Error::internal("no span of ids"))

@@ -6,34 +6,23 @@ use std::cell::{Cell, OnceCell};
 use pgrx::pg_sys;
 
 use super::floor::{Key, Segment};
+use super::id_default::{self, IdDefault};
+use super::shape::Shape;
 use super::state::{JobState, Status};
-use super::statement::{Statement, STATEMENTS};
-use crate::error::{Error, Result};
+use super::statement::{Statement, DRAW_IDS, STATEMENTS};
+use crate::error::Result;
+use crate::host::identity::{Settings, PINNED_PATH};
 use crate::host::relation;
 use crate::host::spi::{Mode, Plan, Rows, Spi};
 use crate::host::value::{self, Arg};
 
-/// The columns without which a table is no queue, with the types that their datums are read as.
-const COLUMNS: [(&std::ffi::CStr, pg_sys::Oid); 12] = [
-    (c"id", pg_sys::INT8OID),
-    (c"data", pg_sys::JSONBOID),
-    (c"metadata", pg_sys::JSONBOID),
-    (c"status", pg_sys::VARCHAROID),
-    (c"inserted_at", pg_sys::TIMESTAMPTZOID),
-    (c"updated_at", pg_sys::TIMESTAMPTZOID),
-    (c"failure_reason", pg_sys::TEXTOID),
-    (c"priority", pg_sys::INT2OID),
-    (c"enqueued_xid", pg_sys::XID8OID),
-    (c"available_at", pg_sys::TIMESTAMPTZOID),
-    (c"attempt", pg_sys::INT4OID),
-    (c"lease", pg_sys::INT8OID),
-];
-
 /// A queue's table with its plans.
 pub struct JobTable {
     table: pg_sys::Oid,
-    name: String,
+    shape: Shape,
     plans: [OnceCell<Plan>; STATEMENTS],
+    /// Its text depends on the default of the column `id`.
+    draw_ids: OnceCell<(Plan, IdDefault)>,
     /// When this session last took back expired leases here, microseconds.
     pub last_reap: Cell<i64>,
 }
@@ -85,27 +74,18 @@ pub struct Met {
     pub enqueued_xid: Option<u64>,
     /// Whether `available_at` is NULL.
     pub is_fresh: bool,
-    /// When it last changed, microseconds.
-    pub updated_at: i64,
+    /// When it last changed, microseconds; an adopted table may not say.
+    pub updated_at: Option<i64>,
 }
 
 impl JobTable {
-    /// Looks whether the table has all that a queue needs. 55000 naming the first column that is missing, or is not of
-    /// the type that it is read as: reading it would be reading random memory.
+    /// Access to a table whose columns are as they must be; 55000 otherwise.
     pub fn new(table: pg_sys::Oid, name: &str) -> Result<Self> {
-        for (column, expected) in COLUMNS {
-            let shown = column.to_string_lossy();
-            let fault = match relation::column_type(table, column) {
-                Some(found) if found == expected => continue,
-                Some(_) => format!("column \"{shown}\" of queue {name} is not of the type that qflow gave it"),
-                None => format!("queue {name} has no column \"{shown}\""),
-            };
-            return Err(Error::not_ready(fault).hint("Run qflow.verify on the queue: it says what to do."));
-        }
         Ok(Self {
             table,
-            name: name.to_owned(),
+            shape: Shape::checked(table, name)?,
             plans: std::array::from_fn(|_| OnceCell::new()),
+            draw_ids: OnceCell::new(),
             last_reap: Cell::new(0),
         })
     }
@@ -120,11 +100,34 @@ impl JobTable {
         let plan = match cell.get() {
             Some(plan) => plan,
             None => {
-                let plan = Plan::prepare(spi, &statement.sql(&self.name), statement.types())?;
+                let plan = Plan::prepare(spi, &self.shape.fill(statement.text()), statement.types())?;
                 cell.get_or_init(|| plan)
             }
         };
         plan.run(spi, args, mode)
+    }
+
+    /// Draws ids for new jobs from the default of the column `id`, as the caller.
+    pub fn draw_ids(&self, spi: &Spi, count: usize) -> Result<Vec<i64>> {
+        let (plan, default) = match self.draw_ids.get() {
+            Some(kept) => kept,
+            None => {
+                let default = id_default::of(self.table)?;
+                let _pinned = default.needs_pinned_path.then(|| Settings::change(&[PINNED_PATH]));
+                let plan = Plan::prepare(spi, &DRAW_IDS.replace("{id}", &default.sql), &[pg_sys::INT8OID])?;
+                self.draw_ids.get_or_init(|| (plan, default))
+            }
+        };
+        let _pinned = default.needs_pinned_path.then(|| Settings::change(&[PINNED_PATH]));
+        Ok(first_column(&plan.run(spi, &[value::count(count)], Mode::Write)?))
+    }
+
+    /// Inserts jobs as the caller: payload as datums, `available_at` for all of them or NULL.
+    pub fn insert(&self, spi: &Spi, ids: &[i64], data: &[Arg], metadata: &[Arg], rest: [Arg; 2]) -> Result<usize> {
+        let [priority, available_at] = rest;
+        let args =
+            [value::bigints(ids), value::jsonb_array(data), value::jsonb_array(metadata), priority, available_at];
+        Ok(self.run(spi, Statement::Insert, &args, Mode::Write)?.count())
     }
 
     /// Fresh pending jobs in `segments`, in order, at most `limit`.
@@ -161,6 +164,11 @@ impl JobTable {
             place: Place::Due(row.bigint(2).unwrap_or_default()),
         });
         Ok(candidates.collect())
+    }
+
+    /// When the first of the jobs with an `available_at` is due, microseconds.
+    pub fn next_due(&self, spi: &Spi) -> Result<Option<i64>> {
+        Ok(self.run(spi, Statement::NextDue, &[], Mode::Write)?.first().and_then(|row| row.bigint(1)))
     }
 
     /// Locks those of `ids` that are pending and due; never waits.
@@ -269,11 +277,19 @@ impl JobTable {
                     priority: row.bigint(5).and_then(|p| usize::try_from(p).ok()).unwrap_or(usize::MAX),
                     enqueued_xid: row.bigint(6).map(|xid| xid as u64),
                     is_fresh: row.flag(7),
-                    updated_at: row.bigint(8).unwrap_or_default(),
+                    updated_at: row.bigint(8),
                 })
             })
             .collect();
         met
+    }
+
+    /// Notes `now` as the time of the last change of jobs in progress that have none; what others hold is left out.
+    pub fn stamp(&self, spi: &Spi, ids: &[i64], now: i64) -> Result<usize> {
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        Ok(self.run(spi, Statement::Stamp, &[value::bigints(ids), value::timestamp(now)], Mode::Write)?.count())
     }
 
     /// Makes pending jobs due at `now`; what others hold is left out.

@@ -11,7 +11,7 @@ use super::effective::Effective;
 use super::name::QueueName;
 use super::registry::{self, QueueRow};
 use crate::error::{Error, Result};
-use crate::host::relation;
+use crate::host::{identity, relation};
 use crate::job::table::JobTable;
 use crate::resource::hints::{self, Hints};
 
@@ -23,8 +23,35 @@ pub struct Queue {
     pub name: String,
     /// The table's owner.
     pub owner: pg_sys::Oid,
+    /// Whether a trigger or foreign key of the table does its work at commit.
+    has_deferred_triggers: bool,
     /// All access to its jobs.
     pub jobs: JobTable,
+}
+
+impl Queue {
+    /// Looks at jobs on nobody's behalf: as the table's owner, from whom nothing is hidden. An owner who may not enter
+    /// the table's schema cannot: then as the caller.
+    pub fn look<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<R> {
+        match relation::owner_may_enter(self.row.table) {
+            true => identity::restricted_as(self.owner, work),
+            false => work(),
+        }
+    }
+
+    /// Changes jobs on nobody's behalf: as the table's owner, restricted. Where that cannot be done, as the caller; who
+    /// must not run the owner's triggers as himself asks `can_be_kept_up` first.
+    pub fn keep_up<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<R> {
+        match self.can_be_kept_up() {
+            true => identity::restricted_as(self.owner, work),
+            false => work(),
+        }
+    }
+
+    /// Whether jobs can be changed as the table's owner, restricted.
+    pub fn can_be_kept_up(&self) -> bool {
+        relation::owner_may_enter(self.row.table) && !self.has_deferred_triggers
+    }
 }
 
 /// A workflow, ready for use.
@@ -185,7 +212,8 @@ fn load_queue(table: pg_sys::Oid) -> Result<Option<Rc<Queue>>> {
         return Ok(None);
     };
     let jobs = JobTable::new(table, &name)?;
-    let queue = Rc::new(Queue { row, name, owner, jobs });
+    let has_deferred_triggers = relation::has_deferred_triggers(table);
+    let queue = Rc::new(Queue { row, name, owner, has_deferred_triggers, jobs });
     CACHE.with(|cache| cache.borrow_mut().queues.insert(table, queue.clone()));
     Ok(Some(queue))
 }

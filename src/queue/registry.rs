@@ -118,6 +118,9 @@ const PAUSE_WORKFLOW: &str = "UPDATE qflow.workflow SET paused = $2
 
 const REMOVE_WORKFLOW: &str = "DELETE FROM qflow.workflow WHERE workflow OPERATOR(pg_catalog.=) $1";
 
+/// No cluster's identifier: stands for "not looked through yet".
+const NOWHERE: i64 = 0;
+
 /// The role that owns qflow's tables.
 pub fn owner() -> Result<pg_sys::Oid> {
     let table = relation::schema("qflow").and_then(|schema| relation::find(Some(schema), "queue"));
@@ -203,7 +206,7 @@ pub fn add_queue(row: &QueueRow) -> Result<()> {
         (pg_sys::INT8OID, settings.retention_ms.and_then(value::bigint)),
         (pg_sys::INT8OID, settings.failed_retention_ms.and_then(value::bigint)),
         (pg_sys::TEXTOID, value::text(row.on_complete.as_str())),
-        (pg_sys::INT8OID, value::bigint(xact::system_identifier())),
+        (pg_sys::INT8OID, value::bigint(if row.at_home { xact::system_identifier() } else { NOWHERE })),
         (pg_sys::OIDOID, value::oid(xact::database())),
     ];
     changed(ADD_QUEUE, &args)?;

@@ -164,3 +164,22 @@ def processes(count, target, *args, seconds):
     faults = [error for _, _, error in got if error]
     assert not faults, faults
     return [answer for _, answer, _ in sorted(got, key=lambda entry: entry[0])]
+
+
+# The tables that users of the Elixir package have, before they are adopted.
+SEEDS = {
+    "seed1": """CREATE TABLE {} (id serial primary key, data jsonb, metadata jsonb default '{{}}',
+        status varchar(20) default 'pending', inserted_at timestamp default now(), updated_at timestamp default now(),
+        failure_reason text)""",
+    "seed2": """CREATE TABLE {} (id bigserial primary key, data jsonb not null, metadata jsonb default '{{}}'::jsonb,
+        status varchar(20) default 'pending' not null, inserted_at timestamptz default now(),
+        updated_at timestamptz default now(), failure_reason text)""",
+}
+
+
+def make_queue(db, queue, made="created", **settings):
+    """A queue on a table of qflow's own ("created"), or on an adopted one of the given form."""
+    if made != "created":
+        db.execute(SEEDS[made].format(queue))
+    given = "".join(f", {name} => {value!r}" for name, value in settings.items())
+    db.execute(f"SELECT qflow.create_queue('{queue}'{given})")

@@ -60,6 +60,11 @@ impl Search {
         Ok(search)
     }
 
+    /// Candidates so far.
+    pub fn found(&self) -> usize {
+        self.due.len() + self.fresh.found.len()
+    }
+
     /// Locks candidates until there are enough or none is left; answers them in the order of claiming.
     pub fn lock_candidates(&mut self, spi: &Spi, queue: &Queue) -> Result<Vec<i64>> {
         loop {

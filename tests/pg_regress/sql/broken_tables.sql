@@ -14,7 +14,10 @@ SELECT check_name, ok, detail FROM qflow.verify('q');
 SELECT queue, pending FROM qflow.queue_stats ORDER BY 1;
 SELECT workflow, queue, timeout_ms, in_flight, leases FROM qflow.workflow_status ORDER BY 1;
 ALTER TABLE q DROP COLUMN metadata;
-ALTER TABLE q ADD COLUMN metadata jsonb DEFAULT '{}';
+-- What verify says to do is what mends it.
+SELECT remedy FROM qflow.verify('q') WHERE check_name = 'columns' \gexec
+SELECT remedy FROM qflow.verify('q') WHERE check_name = 'constraints' \gexec
+SELECT check_name FROM qflow.verify('q') WHERE NOT ok;
 SELECT id FROM qflow.fetch('q', 1, 1, '{"timeout_ms": 1}');
 -- A trigger that takes too long, in the middle of a reap.
 CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(60); RETURN new; END';

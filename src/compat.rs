@@ -1,0 +1,14 @@
+//! Every difference between PostgreSQL versions.
+
+use pgrx::pg_sys;
+
+/// Whether a role has USAGE on a schema.
+pub fn may_use_schema(schema: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    // SAFETY: reads the catalog.
+    #[cfg(any(feature = "pg14", feature = "pg15"))]
+    let result = unsafe { pg_sys::pg_namespace_aclcheck(schema, role, pg_sys::ACL_USAGE as _) };
+    // SAFETY: as above.
+    #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+    let result = unsafe { pg_sys::object_aclcheck(pg_sys::NamespaceRelationId, schema, role, pg_sys::ACL_USAGE as _) };
+    result == pg_sys::AclResult::ACLCHECK_OK
+}

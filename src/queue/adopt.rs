@@ -1,0 +1,183 @@
+//! Adopting a table that is there: every row, every object of its owner stays; what a queue needs besides is added under
+//! one lock, and nothing is rewritten.
+
+use pgrx::pg_sys;
+
+use super::catalog;
+use super::create::run_all;
+use super::definition::{Filling, TRIGGERS};
+use super::gaps;
+use crate::error::{Error, Result};
+use crate::guc;
+use crate::host::{identity, relation};
+use crate::job::lease;
+
+/// Refuses what cannot become a queue: 42501 for a table of somebody else, 42809 for what is no ordinary table or lacks
+/// what nobody can add, 42804 for a column of another type. Changes and locks nothing.
+pub fn inspect(table: pg_sys::Oid) -> Result<()> {
+    let name = relation::display_name(table);
+    let cannot = |why: &str| Error::not_adoptable(format!("{name} cannot become a queue: {why}"));
+    let facts = catalog::table(table)?.ok_or_else(|| Error::not_ready(format!("{name} has just been dropped")))?;
+    if let Some((why, hint)) = refusal(&facts) {
+        return Err(cannot(&why).hint(hint));
+    }
+    if !relation::is_owned(table) {
+        return Err(Error::denied(format!("must be owner of table {name}"))
+            .hint("Its owner can make it a queue. To make a new queue choose another name."));
+    }
+    let columns = catalog::columns(table)?;
+    let missing = gaps::missing_columns(&columns).into_iter().filter(|column| column.is_required);
+    let mut faults: Vec<String> = missing.map(|column| format!("it has no column {}", column.name)).collect();
+    if let Some(wrong) = gaps::wrong_columns(&columns).first().filter(|_| faults.is_empty()) {
+        return Err(Error::wrong_type(format!(
+            "{name} cannot become a queue: its column {} is of type {}",
+            wrong.column.name, wrong.found
+        ))
+        .hint(format!("A queue needs {}. Change or rename the column first.", wrong.column.definition)));
+    }
+    if columns.iter().any(|column| column.name == "id") {
+        faults.extend(gaps::key_faults(&columns, &catalog::indexes(table)?).into_iter().map(str::to_owned));
+    }
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(cannot(&faults.join(", ")).hint(
+            "A queue's table has id (integer or bigint, unique, with a default), data jsonb and a text status. \
+             To make a new queue choose another name.",
+        )),
+    }
+}
+
+/// Why a relation of this kind cannot be a queue, and what to do.
+pub fn refusal(table: &catalog::Table) -> Option<(String, &'static str)> {
+    const ORDINARY: &str = "Only an ordinary table can be a queue: copy the rows into one.";
+    let kind = match table.kind.as_str() {
+        "r" => None,
+        "v" => Some("it is a view"),
+        "m" => Some("it is a materialized view"),
+        "p" => Some("it is a partitioned table"),
+        "f" => Some("it is a foreign table"),
+        "S" => Some("it is a sequence"),
+        _ => Some("it is not a table"),
+    };
+    if let Some(kind) = kind {
+        return Some((kind.to_owned(), ORDINARY));
+    }
+    if table.is_partition {
+        return Some(("it is a partition".to_owned(), "Detach it first, or copy its rows into an ordinary table."));
+    }
+    if table.has_parents || table.has_children {
+        let why = if table.has_parents { "it inherits from another table" } else { "other tables inherit from it" };
+        return Some((why.to_owned(), "End the inheritance first (ALTER TABLE … NO INHERIT …)."));
+    }
+    match table.persistence.as_str() {
+        "u" => return Some(("it is unlogged".to_owned(), "A crash would empty it. ALTER TABLE … SET LOGGED first.")),
+        "t" => return Some(("it is temporary".to_owned(), "Other sessions cannot see it: use a permanent table.")),
+        _ => {}
+    }
+    if table.method != "heap" {
+        return Some((format!("its access method is {}", table.method), "A queue needs the access method heap."));
+    }
+    let extension = table.extension.as_ref()?;
+    Some((
+        format!("it belongs to extension {extension}"),
+        "A dump would leave its rows out. Copy them into a table of your own.",
+    ))
+}
+
+/// Adds what is missing, under ACCESS EXCLUSIVE until the transaction ends. `inspect` has accepted the table; it is asked
+/// again once nobody else can change it.
+pub fn complete(table: pg_sys::Oid, filling: &Filling) -> Result<()> {
+    run_all(std::iter::once(format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", filling.table)))?;
+    inspect(table)?;
+    outrun_leases(table, filling)?;
+    let mut done = add_columns(table, filling)?;
+    done.extend(set_defaults(table, filling)?);
+    done.extend(add_checks(table, filling)?);
+    done.extend(set_storage(table, filling)?);
+    done.extend(add_indexes(table, filling)?);
+    replace_triggers(table, filling)?;
+    pgrx::notice!("table {} is a queue now; added: {}", relation::display_name(table), listed(&done));
+    warn_of_obstacles(table)
+}
+
+/// A table that was a queue before, here or elsewhere, names leases: none of them may be given out again.
+fn outrun_leases(table: pg_sys::Oid, filling: &Filling) -> Result<()> {
+    if relation::column_type(table, "lease").is_none() {
+        return Ok(());
+    }
+    match identity::restricted_as(owner_of(table)?, || lease::newest_in(filling.table))? {
+        0 => Ok(()),
+        newest => lease::jump(newest),
+    }
+}
+
+fn owner_of(table: pg_sys::Oid) -> Result<pg_sys::Oid> {
+    relation::owner(table).ok_or_else(|| Error::internal("a locked table is gone"))
+}
+
+fn add_columns(table: pg_sys::Oid, filling: &Filling) -> Result<Vec<String>> {
+    let missing = gaps::missing_columns(&catalog::columns(table)?);
+    run_all(missing.iter().map(|column| filling.add_column(column)))?;
+    Ok(missing.iter().map(|column| format!("column {}", column.name)).collect())
+}
+
+fn set_defaults(table: pg_sys::Oid, filling: &Filling) -> Result<Vec<String>> {
+    let zone = guc::naive_timezone();
+    let gaps = gaps::defaults(&catalog::columns(table)?, filling, &zone);
+    run_all(gaps.iter().map(|gap| gap.ddl.clone()))?;
+    Ok(gaps.iter().map(|gap| format!("default of {}", gap.column)).collect())
+}
+
+/// The CHECKs that no row breaks: one that does could not be claimed any more.
+fn add_checks(table: pg_sys::Oid, filling: &Filling) -> Result<Vec<String>> {
+    let owner = owner_of(table)?;
+    let mut done = Vec::new();
+    for check in gaps::missing_checks(&catalog::checks(table)?) {
+        if gaps::is_broken(owner, filling, check)? {
+            pgrx::notice!("constraint {} is left out: there are rows that it would refuse", check.name);
+            continue;
+        }
+        run_all(std::iter::once(filling.add_check(check)))?;
+        done.push(format!("constraint {}", check.name));
+    }
+    Ok(done)
+}
+
+fn set_storage(table: pg_sys::Oid, filling: &Filling) -> Result<Vec<String>> {
+    let unset = gaps::unset_storage(&catalog::table(table)?.map(|table| table.options).unwrap_or_default());
+    if unset.is_empty() {
+        return Ok(Vec::new());
+    }
+    run_all(std::iter::once(gaps::set_storage(filling.table, &unset)))?;
+    Ok(vec!["storage settings".to_owned()])
+}
+
+fn add_indexes(table: pg_sys::Oid, filling: &Filling) -> Result<Vec<String>> {
+    let missing = gaps::missing_indexes(&catalog::indexes(table)?);
+    run_all(missing.iter().map(|index| filling.create_index(index)))?;
+    Ok(missing.iter().map(|index| index.name.to_owned()).collect())
+}
+
+/// Those that are there may be of an older version, or of another database.
+fn replace_triggers(table: pg_sys::Oid, filling: &Filling) -> Result<()> {
+    let found = catalog::triggers(table)?;
+    let old = TRIGGERS.iter().filter(|trigger| found.iter().any(|found| found.name == trigger.name));
+    let drop = old.map(|trigger| format!("DROP TRIGGER {} ON {}", trigger.name, filling.table));
+    run_all(drop.chain(TRIGGERS.iter().flat_map(|trigger| filling.create_trigger(trigger))))
+}
+
+/// Says what works, but not as it could.
+fn warn_of_obstacles(table: pg_sys::Oid) -> Result<()> {
+    let indexes = catalog::indexes(table)?;
+    for (index, changed) in gaps::hindering_indexes(&indexes) {
+        pgrx::notice!("index {} mentions {changed}: qflow.verify says why to drop it", index.name);
+    }
+    Ok(())
+}
+
+fn listed(done: &[String]) -> String {
+    match done.is_empty() {
+        true => "nothing".to_owned(),
+        false => done.join(", "),
+    }
+}

@@ -1,0 +1,127 @@
+//! Whether a consumer that calls `fetch` for a workflow now can work, and why nothing comes. Reads no more than a fetch
+//! does and changes nothing.
+
+use super::cache::{self, Purpose};
+use super::check::Check;
+use super::registry::{self, QueueRow, WorkflowRow};
+use super::settings::OnComplete;
+use super::verify;
+use super::workflow::check_hints;
+use crate::error::Result;
+use crate::host::{identity, relation, value, xact};
+use crate::job::claim;
+use crate::resource::hints;
+
+/// Jobs counted at most.
+const MOST: usize = 1_000;
+
+/// Everything that stands between a workflow and its jobs.
+pub fn readiness(name: &str) -> Result<Vec<Check>> {
+    let Some((workflow, queue)) = registered(name)? else {
+        return Ok(vec![Check::gap(
+            "workflow",
+            format!("\"{name}\" does not exist"),
+            format!("SELECT qflow.create_workflow({}, '<queue>');", quoted(name)),
+        )]);
+    };
+    let table = relation::display_name(queue.table);
+    let mut checks = vec![Check::well("workflow", format!("registered for queue {table}"))];
+    let gaps = verify::schema_gaps(&queue)?;
+    if gaps.is_empty() {
+        checks.push(Check::well("schema", "the table has all that a queue needs"));
+    }
+    checks.extend(gaps);
+    let rights = rights(&queue, &table);
+    let may_look = rights.ok;
+    checks.push(rights);
+    checks.push(paused(&workflow, &queue, &table));
+    checks.push(claims(&workflow));
+    checks.push(server());
+    if may_look {
+        checks.extend(jobs(&queue)?);
+    }
+    Ok(checks)
+}
+
+fn registered(name: &str) -> Result<Option<(WorkflowRow, QueueRow)>> {
+    let Some(workflow) = registry::workflow(name)? else {
+        return Ok(None);
+    };
+    Ok(registry::queue_numbered(workflow.queue)?.map(|queue| (workflow, queue)))
+}
+
+/// What consuming needs of the caller.
+fn rights(queue: &QueueRow, table: &str) -> Check {
+    let mut missing: Vec<&str> = relation::CONSUMING
+        .iter()
+        .filter(|(right, _)| !relation::may(queue.table, *right))
+        .map(|(_, name)| *name)
+        .collect();
+    if queue.on_complete == OnComplete::Delete && !relation::may(queue.table, pgrx::pg_sys::ACL_DELETE) {
+        missing.push("DELETE");
+    }
+    let user = identity::current_user_name();
+    if !missing.is_empty() {
+        return Check::gap(
+            "rights",
+            format!("role {user} has no {} on {table}", missing.join(", ")),
+            format!("SELECT qflow.grant_consumer({}, {});", quoted(table), quoted(&user)),
+        );
+    }
+    if !relation::may_enter_schema(queue.table) {
+        let remedy = format!("GRANT USAGE on the schema of {table} to the role.");
+        return Check::gap("rights", format!("role {user} has no USAGE on the schema of {table}"), remedy);
+    }
+    Check::well("rights", format!("role {user} may consume"))
+}
+
+fn paused(workflow: &WorkflowRow, queue: &QueueRow, table: &str) -> Check {
+    let name = quoted(&workflow.name);
+    match (workflow.paused, queue.paused) {
+        (false, false) => Check::well("paused", "neither workflow nor queue is"),
+        (true, _) => Check::gap("paused", "the workflow is", format!("SELECT qflow.resume_workflow({name});")),
+        (false, true) => Check::gap("paused", "the queue is", format!("SELECT qflow.resume_queue({});", quoted(table))),
+    }
+}
+
+/// Whether the workflow's own hints can be satisfied at all.
+fn claims(workflow: &WorkflowRow) -> Check {
+    let hints = workflow.settings.resource_hints.as_deref().map_or(Ok(hints::Hints::default()), hints::parse);
+    match hints.and_then(|hints| check_hints(&hints)) {
+        Ok(()) => Check::well("resources", "what the workflow's hints ask for exists"),
+        Err(error) => Check::gap("resources", error.message(), error.hint_text().unwrap_or("Change resource_hints.")),
+    }
+}
+
+fn server() -> Check {
+    match xact::is_standby() {
+        false => {
+            Check::well("server", "takes writes; fetches take back expired jobs themselves, there is no worker yet")
+        }
+        true => Check::gap("server", "a read-only standby: fetches raise 25006", "Connect to the primary."),
+    }
+}
+
+/// What a fetch would find.
+fn jobs(queue: &QueueRow) -> Result<Option<Check>> {
+    let Ok(Some(queue)) = cache::queue_of(queue.table, Purpose::Look) else {
+        return Ok(None); // named above
+    };
+    let found = claim::probe(&queue, MOST)?;
+    let more = if found.waiting >= MOST { "or more " } else { "" };
+    let detail = match (found.waiting, found.next_due.map(wait_ms)) {
+        (0, None) => "none is pending: fetches return no rows".to_owned(),
+        (0, Some(wait_ms)) => format!("none can be fetched now; the next is due in {wait_ms} ms"),
+        (count, _) => format!("{count} {more}can be fetched now"),
+    };
+    Ok(Some(Check::well("jobs", detail)))
+}
+
+fn wait_ms(until: i64) -> i64 {
+    (until - value::now()).max(0) / 1_000
+}
+
+/// A text as SQL writes it.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
