@@ -22,7 +22,7 @@ use crate::guc;
 use crate::host::spi::{connected, once};
 use crate::host::{value, xact};
 use crate::queue::cache::Queue;
-use crate::queue::registry::{self, as_owner};
+use crate::queue::registry::{self, as_owner, Home};
 
 /// Rows looked at by one call of `reap()`, and in a restored table also by a fetch.
 const CHUNK: usize = 1_000;
@@ -70,13 +70,13 @@ struct Outcome {
 
 /// Whether a fetch has anything to sweep.
 pub fn is_due_in_fetch(queue: &Queue) -> bool {
-    guc::sweep() || !queue.row.at_home
+    guc::sweep() || !queue.row.is_at_home()
 }
 
 /// A fetch's share: in a table at home from a position of this session's own, so that nothing is written when nothing is
 /// found.
 pub fn in_fetch(queue: &Queue, now: i64) -> Result<()> {
-    if !queue.row.at_home {
+    if !queue.row.is_at_home() {
         return persistent(queue, now).map(|_| ());
     }
     let number = queue.row.number;
@@ -94,25 +94,26 @@ pub fn in_fetch(queue: &Queue, now: i64) -> Result<()> {
 
 /// One chunk from where the last session's ended; nothing when another session is at it.
 pub fn persistent(queue: &Queue, now: i64) -> Result<Reaped> {
-    if queue.row.at_home && !guc::sweep() {
+    if queue.row.is_at_home() && !guc::sweep() {
         return Ok(Reaped::default());
     }
     let Some(before) = position(queue)? else {
         return Ok(Reaped::default());
     };
-    if before.next_id.is_none() && !queue.row.at_home {
+    // An adoption has done that.
+    if before.next_id.is_none() && queue.row.home == Home::Elsewhere {
         queue.look(|| lease::newest_in(&queue.name)).and_then(lease::jump)?;
     }
     let outcome = chunk(queue, before.next_id.unwrap_or(i64::MIN), CHUNK, now)?;
     // What a restore left behind is expected, not rescued.
-    let rescued = if queue.row.at_home { outcome.rescued } else { 0 };
+    let rescued = if queue.row.is_at_home() { outcome.rescued } else { 0 };
     let left_over = before.left_over || outcome.left_over;
     move_on(queue, outcome.next, rescued, left_over && !outcome.is_through)?;
     if rescued > 0 && before.rescued_total == 0 {
         complain(queue, rescued);
     }
     // Only a pass that left nothing over makes the table one of this database.
-    if outcome.is_through && !left_over && !queue.row.at_home {
+    if outcome.is_through && !left_over && !queue.row.is_at_home() {
         registry::settle_in(queue.row.number)?;
     }
     Ok(outcome.reaped)

@@ -6,7 +6,7 @@ use super::adopt;
 use super::catalog;
 use super::definition::{Filling, INDEXES, TRIGGERS};
 use super::name::{quoted, QueueName};
-use super::registry::{self, QueueRow};
+use super::registry::{self, Home, QueueRow};
 use super::settings::{OnComplete, QueueSettings};
 use crate::error::{Error, Result};
 use crate::guc;
@@ -60,7 +60,7 @@ pub fn create(wanted: &Wanted) -> Result<QueueRow> {
         settings: wanted.settings.clone(),
         on_complete: wanted.on_complete,
         // What stands in a table that was there may be of another database: it is looked through first.
-        at_home: existing.is_none(),
+        home: if existing.is_some() { Home::Adopted } else { Home::Here },
     };
     registry::add_queue(&row)?;
     Ok(row)

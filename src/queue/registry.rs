@@ -26,8 +26,26 @@ pub struct QueueRow {
     pub settings: QueueSettings,
     /// What an ack does.
     pub on_complete: OnComplete,
-    /// Whether the row was written for this very table: false after dump and restore, or in a copied database.
-    pub at_home: bool,
+    /// Where its jobs come from.
+    pub home: Home,
+}
+
+/// Whether what stands in a queue's table is of this database: transaction ids, leases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Home {
+    /// All of it.
+    Here,
+    /// It was there before the queue, and has not been looked through since.
+    Adopted,
+    /// It was restored from a dump or copied with its database, and has not been looked through since.
+    Elsewhere,
+}
+
+impl QueueRow {
+    /// Whether the table needs no looking through.
+    pub fn is_at_home(&self) -> bool {
+        self.home == Home::Here
+    }
 }
 
 /// A row of `qflow.workflow`.
@@ -46,6 +64,8 @@ pub struct WorkflowRow {
 const QUEUES: &str = "SELECT number, table_oid::pg_catalog.oid, adopted, paused, timeout_ms, retries, batch_size,
         retention_ms, failed_retention_ms, on_complete,
         system_identifier OPERATOR(pg_catalog.=) $1 AND database_oid OPERATOR(pg_catalog.=) $2
+            AND relation_oid OPERATOR(pg_catalog.=) table_oid::pg_catalog.oid,
+        system_identifier OPERATOR(pg_catalog.=) 0 AND database_oid OPERATOR(pg_catalog.=) $2
             AND relation_oid OPERATOR(pg_catalog.=) table_oid::pg_catalog.oid
     FROM qflow.queue
     WHERE ($3::pg_catalog.oid IS NULL OR table_oid::pg_catalog.oid OPERATOR(pg_catalog.=) $3)
@@ -118,7 +138,7 @@ const PAUSE_WORKFLOW: &str = "UPDATE qflow.workflow SET paused = $2
 
 const REMOVE_WORKFLOW: &str = "DELETE FROM qflow.workflow WHERE workflow OPERATOR(pg_catalog.=) $1";
 
-/// No cluster's identifier: stands for "not looked through yet".
+/// No cluster's identifier: stands for a table that was adopted and not looked through yet.
 const NOWHERE: i64 = 0;
 
 /// The role that owns qflow's tables.
@@ -179,7 +199,11 @@ fn queue_row(row: &Row) -> Result<QueueRow> {
             failed_retention_ms: row.bigint(9),
         },
         on_complete: OnComplete::parse(&row.text(10)?.unwrap_or_default())?,
-        at_home: row.flag(11),
+        home: match (row.flag(11), row.flag(12)) {
+            (true, _) => Home::Here,
+            (false, true) => Home::Adopted,
+            (false, false) => Home::Elsewhere,
+        },
     })
 }
 
@@ -206,7 +230,7 @@ pub fn add_queue(row: &QueueRow) -> Result<()> {
         (pg_sys::INT8OID, settings.retention_ms.and_then(value::bigint)),
         (pg_sys::INT8OID, settings.failed_retention_ms.and_then(value::bigint)),
         (pg_sys::TEXTOID, value::text(row.on_complete.as_str())),
-        (pg_sys::INT8OID, value::bigint(if row.at_home { xact::system_identifier() } else { NOWHERE })),
+        (pg_sys::INT8OID, value::bigint(if row.is_at_home() { xact::system_identifier() } else { NOWHERE })),
         (pg_sys::OIDOID, value::oid(xact::database())),
     ];
     changed(ADD_QUEUE, &args)?;

@@ -11,6 +11,7 @@ use crate::job::sweep;
 use crate::job::table::Place;
 use crate::queue::cache::Queue;
 use crate::queue::check::Check;
+use crate::queue::registry::Home;
 
 const WITHOUT_ORDER: &str = "SELECT pg_catalog.count(*) FROM {q} j
     WHERE j.status OPERATOR(pg_catalog.=) 'pending' AND j.available_at IS NULL
@@ -28,13 +29,14 @@ pub fn checks(queue: &Queue) -> Result<Vec<Check>> {
 }
 
 fn home(queue: &Queue) -> Check {
-    let ok = queue.row.at_home;
+    let ok = queue.row.is_at_home();
     Check {
         name: "home",
         ok,
-        detail: match ok {
-            true => "the table belongs to this database".into(),
-            false => "the table was restored, copied or adopted, and has not been looked through yet".into(),
+        detail: match queue.row.home {
+            Home::Here => "the table belongs to this database".into(),
+            Home::Adopted => "the table was adopted, and has not been looked through yet".into(),
+            Home::Elsewhere => "the table was restored or copied, and has not been looked through yet".into(),
         },
         remedy: (!ok).then(|| "Run qflow.reap() until this is gone, or just fetch.".into()),
     }
