@@ -251,6 +251,51 @@ COMMENT ON VIEW qflow.lease_status IS
 yet, start, deadline, the worker named in the hints and the backend that fetched. A deadline in the past: the lease
 waits to be reaped. bound is false and resources NULL in this version.';
 
+-- Rights
+
+COMMENT ON FUNCTION qflow.grant_producer(text, text) IS
+'Lets a role add jobs to a queue: INSERT on id, data, metadata, status, priority and available_at of its table, and
+USAGE on the sequence of id. Enough for INSERT and COPY of these columns, enqueue and enqueue_batch. Nothing else: no
+USAGE on the schema, but a NOTICE where the role has none. Granting again changes nothing.
+role: exactly as pg_roles shows it, or public for everyone. Calls for one table wait for each other until commit.
+Needs ownership of the table, or these rights with grant option.
+Errors: 22004 NULL, 22023 bad name, 42501 right missing, 42704 unknown queue or role, 55000 a column is gone.';
+
+COMMENT ON FUNCTION qflow.grant_consumer(text, text) IS
+'Lets a role fetch jobs of a queue and settle them: SELECT and UPDATE on its table, and DELETE where on_complete is
+delete; call it again for each role when that is set later. Nothing else: no USAGE on the schema, but a NOTICE where the
+role has none. role: exactly as pg_roles shows it, or public for everyone. Calls for one table wait for each other until
+commit. Needs ownership of the table, or these rights with grant option.
+Errors: 22004 NULL, 22023 bad name, 42501 right missing, 42704 unknown queue or role, 55000 a column is gone.';
+
+COMMENT ON FUNCTION qflow.grant_monitor(text, text) IS
+'Lets a role look at a queue without its payload: SELECT on every column that the table has now but data and metadata.
+The views show the queue to it. Nothing else: no USAGE on the schema, but a NOTICE where the role has none.
+role: exactly as pg_roles shows it, or public for everyone. Calls for one table wait for each other until commit.
+Needs ownership of the table, or these rights with grant option.
+Errors: 22004 NULL, 22023 bad name, 42501 right missing, 42704 unknown queue or role, 55000 a column is gone.';
+
+COMMENT ON FUNCTION qflow.revoke_producer(text, text) IS
+'Takes back what grant_producer gave to a role, also parts of it; not what grant_consumer or grant_monitor gave, and not
+the sequence of id while the role produces to another queue that draws from it. Does nothing where nothing is there.
+What other roles granted stays, with a WARNING; where that is all, 42501. Rights that come from membership or from
+public stay as well. Calls for one table wait for each other until commit. Needs what grant_producer needs.
+Errors: 22004 NULL, 22023 bad name or the owner of the table, 42501 right missing, 42704 unknown queue or role.';
+
+COMMENT ON FUNCTION qflow.revoke_consumer(text, text) IS
+'Takes back what grant_consumer gave to a role: SELECT, UPDATE and DELETE on the table, whatever on_complete is now; not
+what grant_producer or grant_monitor gave. Leases stay, and end at their deadline. Does nothing where nothing is there.
+What other roles granted stays, with a WARNING; where that is all, 42501. Rights that come from membership or from
+public stay as well. Calls for one table wait for each other until commit. Needs what grant_consumer needs.
+Errors: 22004 NULL, 22023 bad name or the owner of the table, 42501 right missing, 42704 unknown queue or role.';
+
+COMMENT ON FUNCTION qflow.revoke_monitor(text, text) IS
+'Takes back what grant_monitor gave to a role; not what grant_producer or grant_consumer gave, so a consumer still sees
+the table. Does nothing where nothing is there.
+What other roles granted stays, with a WARNING; where that is all, 42501. Rights that come from membership or from
+public stay as well. Calls for one table wait for each other until commit. Needs what grant_monitor needs.
+Errors: 22004 NULL, 22023 bad name or the owner of the table, 42501 right missing, 42704 unknown queue or role.';
+
 -- Tables
 
 COMMENT ON TABLE qflow.queue IS

@@ -180,6 +180,43 @@ CREATE FUNCTION qflow.readiness(
 ) RETURNS TABLE (check_name text, ok boolean, detail text, remedy text)
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qflow_readiness';
 
+-- Rights on a queue's table for a role. They run GRANT and REVOKE as the caller, who needs the right to do that.
+CREATE FUNCTION qflow.grant_producer(
+    queue text,
+    role text
+) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qflow_grant_producer';
+
+CREATE FUNCTION qflow.grant_consumer(
+    queue text,
+    role text
+) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qflow_grant_consumer';
+
+CREATE FUNCTION qflow.grant_monitor(
+    queue text,
+    role text
+) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qflow_grant_monitor';
+
+CREATE FUNCTION qflow.revoke_producer(
+    queue text,
+    role text
+) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qflow_revoke_producer';
+
+CREATE FUNCTION qflow.revoke_consumer(
+    queue text,
+    role text
+) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qflow_revoke_consumer';
+
+CREATE FUNCTION qflow.revoke_monitor(
+    queue text,
+    role text
+) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qflow_revoke_monitor';
+
 -- What the views below are made of: rows for the queues on which the viewer may SELECT.
 CREATE FUNCTION qflow.queue_stats_rows() RETURNS TABLE (queue text, paused boolean, pending bigint, delayed bigint,
         in_progress bigint, completed bigint, failed bigint, oldest_pending_ms bigint, enqueued_total bigint,

@@ -4,6 +4,7 @@ mod enqueue;
 mod fetch;
 mod maintain;
 mod queue;
+mod rights;
 mod settle;
 mod triggers;
 mod views;

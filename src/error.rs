@@ -129,6 +129,18 @@ impl Error {
     }
 }
 
+/// Tells the user of something that he should know, with what he can do.
+pub fn note(message: impl Into<String>, hint: impl Into<String>) {
+    let report = ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message.into(), "qflow");
+    report.set_hint(hint).report(PgLogLevel::NOTICE);
+}
+
+/// The same where something is not as he probably wanted.
+pub fn warn(message: impl Into<String>, hint: impl Into<String>) {
+    let report = ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message.into(), "qflow");
+    report.set_hint(hint).report(PgLogLevel::WARNING);
+}
+
 /// Errors of the server that pass through qflow get a backtrace in their detail when RUST_BACKTRACE is set where the
 /// server was started: of no use to a user, and slow. RUST_LIB_BACKTRACE=1 still asks for them.
 pub fn keep_backtraces_out() {

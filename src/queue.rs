@@ -11,6 +11,7 @@ pub mod gaps;
 pub mod name;
 pub mod readiness;
 pub mod registry;
+pub mod rights;
 pub mod settings;
 pub mod verify;
 pub mod workflow;

@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys;
 
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
 use crate::host::call::{Call, Name};
 use crate::host::spi::{connected, once};
 use crate::host::value::{self, Arg};
@@ -120,7 +120,10 @@ fn alter_queue(call: &Call) -> Result<Arg> {
     let on_complete = call.opt_text((6, "on_complete"))?.as_deref().map(OnComplete::parse).transpose()?;
     let row = owned(call)?;
     if on_complete == Some(OnComplete::Delete) && row.on_complete != OnComplete::Delete {
-        pgrx::notice!("consumers of this queue now need the DELETE right on its table");
+        error::note(
+            format!("consumers of queue {} now need DELETE on its table", relation::display_name(row.table)),
+            "Call qflow.grant_consumer again for each role that consumes.",
+        );
     }
     Ok(value::boolean(registry::change_queue(row.number, &wanted, on_complete)?))
 }

@@ -14,6 +14,8 @@ pub enum What {
     LeaseNote,
     /// Making the bookkeeping rows of a queue, by its number.
     Bookkeeping(i64),
+    /// Changing who may do what with a table or sequence.
+    Rights(pg_sys::Oid),
 }
 
 /// Takes a lock until the end of the transaction, if nobody else has it; never waits.
@@ -22,6 +24,15 @@ pub fn try_for_transaction(what: What) -> bool {
     // SAFETY: the tag lives through the call; a lock of the transaction is released by the server.
     let got = unsafe { pg_sys::LockAcquire(&tag, pg_sys::ExclusiveLock as i32, false, true) };
     got != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+}
+
+/// Takes a lock until the end of the transaction, waiting for it; what its last holder committed is seen from here on.
+pub fn wait_for_transaction(what: What) {
+    // SAFETY: as above; what the others changed is taken note of, as after waiting for a table's lock.
+    unsafe {
+        pg_sys::LockAcquire(&tag(what), pg_sys::ExclusiveLock as i32, false, false);
+        pg_sys::AcceptInvalidationMessages();
+    }
 }
 
 /// A lock of this session for the time between two calls; released when dropped.
@@ -48,6 +59,7 @@ fn tag(what: What) -> pg_sys::LOCKTAG {
         What::LeaseJump => (1, 0),
         What::LeaseNote => (2, 0),
         What::Bookkeeping(number) => (3, number as u32),
+        What::Rights(object) => (4, object.to_u32()),
     };
     pg_sys::LOCKTAG {
         locktag_field1: super::xact::database().to_u32(),

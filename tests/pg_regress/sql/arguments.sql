@@ -13,7 +13,8 @@ SELECT count(*) FROM qflow.fetch('w', 3);
 CREATE TABLE usual (argument text PRIMARY KEY, value text);
 INSERT INTO usual VALUES
     ('queue', '''q'''), ('workflow', '''w'''), ('data', '''{}'''), ('metadata', '''{}'''), ('ids', 'ARRAY[1]'),
-    ('leases', '(SELECT array_agg(lease) FROM qflow.lease_status)'), ('outcomes', '''[]''');
+    ('leases', '(SELECT array_agg(lease) FROM qflow.lease_status)'), ('outcomes', '''[]'''),
+    ('role', '''pg_monitor''');
 
 -- what is tried, by type; the SQLSTATE that must come, if the contract names one ('any': ok or one of the contract's)
 CREATE TABLE awkward (type text, value text, must text);

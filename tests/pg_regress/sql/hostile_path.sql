@@ -62,7 +62,8 @@ BEGIN
         'array_length(anyarray, integer) RETURNS integer', 'cardinality(anyarray) RETURNS integer', 'array_agg_fn(bigint) RETURNS bigint', 'length(text) RETURNS integer',
         'pg_column_size(jsonb) RETURNS integer', 'int8(integer) RETURNS bigint', 'text(varchar) RETURNS text',
         'timestamptz(timestamp) RETURNS timestamptz', 'to_regclass(text) RETURNS regclass', 'pg_try_advisory_xact_lock(bigint) RETURNS boolean', 'pg_advisory_xact_lock(bigint) RETURNS void',
-        'has_table_privilege(oid, text) RETURNS boolean', 'pg_backend_pid() RETURNS integer', 'enqueued_xid(bigint) RETURNS xid8', 'return_job() RETURNS void', 'fetch(text) RETURNS bigint'] LOOP
+        'has_table_privilege(oid, text) RETURNS boolean', 'has_column_privilege(oid, text, text) RETURNS boolean', 'has_sequence_privilege(oid, text) RETURNS boolean',
+        'has_schema_privilege(oid, oid, text) RETURNS boolean', 'has_schema_privilege(name, oid, text) RETURNS boolean', 'pg_get_userbyid(oid) RETURNS name', 'aclexplode(aclitem[]) RETURNS SETOF record', 'pg_backend_pid() RETURNS integer', 'enqueued_xid(bigint) RETURNS xid8', 'return_job() RETURNS void', 'fetch(text) RETURNS bigint'] LOOP
         EXECUTE format('CREATE FUNCTION evil.%s LANGUAGE plpgsql AS $b$ BEGIN PERFORM evil.note(%L); %s; END $b$', f, split_part(f, ' ', 1),
             CASE WHEN f LIKE '%void' OR f LIKE '%SETOF%' THEN 'RETURN' ELSE 'RETURN NULL' END);
     END LOOP;
@@ -81,11 +82,13 @@ CREATE DOMAIN evil.xid8 AS pg_catalog.text;
 CREATE DOMAIN evil.timestamptz AS pg_catalog.text;
 CREATE DOMAIN evil.regclass AS pg_catalog.text;
 CREATE DOMAIN evil.oid AS pg_catalog.text;
+CREATE FUNCTION evil.is_char(value pg_catalog."char") RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.note('check of a domain'); RETURN true; END $$;
+CREATE DOMAIN evil."char" AS pg_catalog."char" CHECK (evil.is_char(VALUE));
 DO $do$
 DECLARE t pg_catalog.text;
 BEGIN
     FOREACH t IN ARRAY ARRAY['queue', 'workflow', 'lease', 'floor', 'sweep', 'lease_incarnation', 'jobs', 'pg_class', 'pg_attribute', 'pg_attrdef', 'pg_depend', 'pg_namespace',
-        'pg_trigger', 'pg_index', 'pg_constraint', 'pg_stat_activity', 'pg_locks', 'queue_stats'] LOOP
+        'pg_trigger', 'pg_index', 'pg_constraint', 'pg_stat_activity', 'pg_locks', 'pg_roles', 'pg_authid', 'queue_stats'] LOOP
         EXECUTE format('CREATE TABLE evil.%I (nothing int)', t);
     END LOOP;
 END $do$;
@@ -130,6 +133,8 @@ SELECT qflow.retry_failed('q');
 SELECT qflow.create_workflow('w', 'q');
 SELECT qflow.alter_workflow('q', retries => 9);
 SELECT qflow.drop_workflow('q');
+SELECT qflow.grant_producer('q', 'hostile_mallory');
+SELECT qflow.revoke_consumer('q', 'hostile_mallory');
 \set VERBOSITY default
 -- and on a queue of mallory's own it works: made in the schema that comes first, where there is a table queue already
 SELECT 'create_queue', qflow.create_queue('mine', retries => 2), qflow.create_queue('mine', if_not_exists => true);
@@ -144,6 +149,10 @@ SELECT 'retry_failed', qflow.retry_failed('mine', '{3,4}'), qflow.retry_failed('
 SELECT 'purge_queue', qflow.purge_queue('mine', 'completed'), qflow.purge_queue('mine');
 SELECT 'next', pg_catalog.array_agg(f.id) FROM qflow.fetch('w', 10) AS f;
 SELECT 'verify', v.check_name, v.detail FROM qflow.verify('mine') AS v WHERE NOT v.ok;
+SELECT 'granted', qflow.grant_producer('mine', 'hostile_alice'), qflow.grant_consumer('mine', 'hostile_alice'), qflow.grant_monitor('mine', 'public'),
+    pg_catalog.has_table_privilege('hostile_alice', 'evil.mine', 'UPDATE'), pg_catalog.has_column_privilege('hostile_alice', 'evil.mine', 'data', 'INSERT');
+SELECT 'revoked', qflow.revoke_producer('mine', 'hostile_alice'), qflow.revoke_consumer('mine', 'hostile_alice'), qflow.revoke_monitor('mine', 'public'),
+    pg_catalog.has_any_column_privilege('hostile_alice', 'evil.mine', 'SELECT, INSERT, UPDATE');
 SELECT 'drop', qflow.drop_workflow('w'), qflow.drop_queue('mine', false);
 -- the same path in alice's session, and in a superuser's: what is not called there does not run as them
 RESET ROLE;
@@ -152,6 +161,8 @@ SELECT 'reap by a superuser', r.queue, r.returned, r.failed FROM qflow.reap() AS
 SELECT 'fetch by a superuser', pg_catalog.count(1) FROM qflow.fetch('q', 5) AS f;
 SET ROLE hostile_alice;
 SELECT 'owner', qflow.alter_queue('q', batch_size => 3), qflow.pause_queue('q'), qflow.resume_queue('q'), qflow.retry_failed('q'), qflow.purge_queue('q', older_than_ms => 3600000);
+SELECT 'granted by the owner', qflow.grant_producer('q', 'public'), qflow.grant_consumer('q', 'public'), qflow.grant_monitor('q', 'public'),
+    qflow.revoke_producer('q', 'public'), qflow.revoke_consumer('q', 'public'), qflow.revoke_monitor('q', 'public');
 SELECT 'fetch by the owner', f.id FROM qflow.fetch('q') AS f;
 RESET ROLE;
 RESET search_path;
