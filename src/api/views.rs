@@ -95,6 +95,7 @@ fn workflow_status_rows(call: &Call) -> Result<Arg> {
             continue;
         };
         let own: Vec<&lease::Overview> = leases.iter().filter(|lease| lease.workflow == row.name).collect();
+        // Unknown when any of them is.
         let in_flight: Option<i64> = own.iter().map(|lease| unsettled(queue, lease)).sum();
         let settings = Effective { workflow: row.settings, queue: queue.settings.clone() };
         sink.put(&[

@@ -50,3 +50,18 @@ SELECT bool_and(ok) FROM qflow.verify('new.r');
 SELECT relation::regclass, mode FROM pg_locks
     WHERE pid = pg_backend_pid() AND relation IN ('q'::regclass, 'new.r'::regclass) ORDER BY 1, 2;
 COMMIT;
+-- A queue that its owner cannot reach (no USAGE on the schema) is shown without numbers, and hides no other.
+CREATE ROLE broken_owner;
+INSERT INTO gone (data) VALUES ('1');
+SELECT count(*) FROM qflow.fetch('gone');
+ALTER TABLE new.r OWNER TO broken_owner;
+SELECT queue, pending, in_progress FROM qflow.queue_stats ORDER BY queue;
+SELECT workflow, in_flight, leases FROM qflow.workflow_status ORDER BY workflow;
+SELECT workflow, jobs, unsettled FROM qflow.lease_status ORDER BY workflow, jobs;
+-- The same where a column is gone.
+ALTER TABLE new.r OWNER TO CURRENT_USER;
+DROP ROLE broken_owner;
+BEGIN;
+ALTER TABLE new.r DROP COLUMN lease;
+SELECT workflow, jobs, unsettled FROM qflow.lease_status ORDER BY workflow, jobs;
+ROLLBACK;
