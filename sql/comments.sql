@@ -25,6 +25,7 @@ exists, 42809 the table exists and is not a queue (adoption is not there yet), o
 COMMENT ON FUNCTION qflow.alter_queue(text, bigint, bigint, bigint, bigint, bigint, text) IS
 'Changes settings of a queue; NULL leaves a setting as it is. Returns true when something changed. Workflows that have a
 value of their own keep it; leases that exist keep theirs. Units and ranges as in create_queue.
+on_complete delete: consumers need DELETE on the table from then on, of which a NOTICE reminds; see grant_consumer.
 Locks the row of the queue in the registry until the end of the transaction. Needs ownership of the table.
 Errors: 22004 NULL, 22023 bad value, 42501 not the owner, 42704 unknown queue.';
 

@@ -26,13 +26,11 @@ pub fn try_for_transaction(what: What) -> bool {
     got != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
 }
 
-/// Takes a lock until the end of the transaction, waiting for it; what its last holder committed is seen from here on.
+/// Takes a lock until the end of the transaction, waiting for it.
 pub fn wait_for_transaction(what: What) {
-    // SAFETY: as above; what the others changed is taken note of, as after waiting for a table's lock.
-    unsafe {
-        pg_sys::LockAcquire(&tag(what), pg_sys::ExclusiveLock as i32, false, false);
-        pg_sys::AcceptInvalidationMessages();
-    }
+    let tag = tag(what);
+    // SAFETY: as above.
+    unsafe { pg_sys::LockAcquire(&tag, pg_sys::ExclusiveLock as i32, false, false) };
 }
 
 /// A lock of this session for the time between two calls; released when dropped.

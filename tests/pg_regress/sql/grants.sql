@@ -41,13 +41,13 @@ SELECT qflow.revoke_producer('s.none', 'gr_one');
 SELECT qflow.grant_producer('s.', 'gr_one');
 SELECT qflow.grant_producer('s.q', '');
 SELECT qflow.revoke_monitor('s.q', 'gr_none');
+\set VERBOSITY default
 BEGIN READ ONLY;
 SELECT qflow.grant_producer('s.q', 'gr_one');
 ROLLBACK;
 BEGIN READ ONLY;
 SELECT qflow.revoke_monitor('s.q', 'gr_one');
 ROLLBACK;
-\set VERBOSITY default
 SELECT qflow.grant_producer('s.q', 'gr_none');
 SELECT qflow.grant_producer('s.q', 'GR_ONE');
 SELECT qflow.grant_producer('s.q', '"gr_one"');
