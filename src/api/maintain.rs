@@ -51,8 +51,7 @@ fn reap_one(table: pgrx::pg_sys::Oid) -> Result<Option<(String, Reaped)>> {
     };
     if !queue.can_be_kept_up() {
         // Whoever calls must not run the owner's triggers as himself.
-        return Err(Error::not_ready("it cannot be kept up as its owner, only by the fetches of its consumers")
-            .hint("Run qflow.verify on the queue: it says why."));
+        return Err(Error::not_ready("only its consumers' fetches can, qflow.verify says why"));
     }
     let now = value::now();
     let reaped = reap::reap(&queue, &reap::PASS, now)?;

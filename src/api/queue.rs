@@ -106,12 +106,16 @@ pub fn require_owner(row: &QueueRow) -> Result<()> {
 
 /// 42501 unless the caller may consume from the queue, or owns its table.
 pub fn require_consumer(row: &QueueRow) -> Result<()> {
-    if relation::may(row.table, pg_sys::ACL_SELECT | pg_sys::ACL_UPDATE) || relation::is_owned(row.table) {
-        return Ok(());
+    let name = || relation::display_name(row.table);
+    if !relation::may(row.table, pg_sys::ACL_SELECT | pg_sys::ACL_UPDATE) && !relation::is_owned(row.table) {
+        return Err(Error::denied(format!("permission denied for queue {}", name()))
+            .hint("Consuming needs SELECT and UPDATE on the queue's table: qflow.grant_consumer gives them."));
     }
-    let name = relation::display_name(row.table);
-    Err(Error::denied(format!("permission denied for queue {name}"))
-        .hint("Consuming needs SELECT and UPDATE on the queue's table."))
+    if !relation::may_enter_schema(row.table) {
+        return Err(Error::denied(format!("permission denied for the schema of queue {}", name()))
+            .hint(format!("GRANT USAGE ON SCHEMA {} to the role.", relation::display_schema(row.table))));
+    }
+    Ok(())
 }
 
 fn alter_queue(call: &Call) -> Result<Arg> {

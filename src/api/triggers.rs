@@ -38,9 +38,10 @@ fn return_job(call: &Call) -> Result<Arg> {
 
 /// Makes every session read the registry anew; the change itself is news enough only for the table it stands in.
 fn registry_changed(call: &Call) -> Result<Arg> {
-    if let Some(table) = trigger::table(call) {
-        crate::host::relation::invalidate(table);
-    }
+    let Some(table) = trigger::table(call) else {
+        return Err(Error::bad_value("qflow.registry_changed() can only be called as a trigger"));
+    };
+    crate::host::relation::invalidate(table);
     cache::forget();
     Ok(NO_ROW)
 }

@@ -62,6 +62,18 @@ pub fn may(table: pg_sys::Oid, rights: u32) -> bool {
 /// The rights on a queue's table that consuming needs, with their names.
 pub const CONSUMING: [(u32, &str); 2] = [(pg_sys::ACL_SELECT, "SELECT"), (pg_sys::ACL_UPDATE, "UPDATE")];
 
+/// The name of a table's schema as SQL writes it, for people to read; empty when the table is gone.
+pub fn display_schema(table: pg_sys::Oid) -> String {
+    // SAFETY: the look-ups answer NULL or a NUL-terminated copy.
+    unsafe {
+        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(table));
+        if schema.is_null() {
+            return String::new();
+        }
+        value::from_server(std::ffi::CStr::from_ptr(pg_sys::quote_identifier(schema)))
+    }
+}
+
 /// Whether the current user has USAGE on a table's schema.
 pub fn may_enter_schema(table: pg_sys::Oid) -> bool {
     // SAFETY: the look-up answers InvalidOid when the table is gone.

@@ -172,6 +172,9 @@ fn warn_of_obstacles(table: pg_sys::Oid) -> Result<()> {
     for (index, changed) in gaps::hindering_indexes(&indexes) {
         pgrx::notice!("index {} mentions {changed}: qflow.verify says why to drop it", index.name);
     }
+    for (obstacle, _) in gaps::obstacles(table, &catalog::triggers(table)?) {
+        pgrx::notice!("{obstacle}: expired jobs are taken back by consumers' fetches only");
+    }
     Ok(())
 }
 

@@ -3,8 +3,8 @@
 use super::catalog;
 use super::definition::{self, Check, Column, Filling, Index, CHECKS, COLUMNS, INDEXES, STORAGE, TRIGGERS};
 use crate::error::Result;
-use crate::host::identity;
 use crate::host::spi::{connected, once};
+use crate::host::{identity, relation};
 use pgrx::pg_sys;
 
 /// Defaults that give the time of the session's zone, as the server prints them.
@@ -155,6 +155,25 @@ pub fn missing_triggers(found: &[catalog::Trigger]) -> Vec<&'static definition::
         found.iter().any(|found| found.name == trigger.name && found.returns_jobs && found.enabled == "A")
     };
     TRIGGERS.iter().filter(|trigger| !is_there(trigger)).collect()
+}
+
+/// What keeps jobs from being taken back as the table's owner, and what to do about it.
+pub fn obstacles(table: pg_sys::Oid, triggers: &[catalog::Trigger]) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    for trigger in triggers.iter().filter(|trigger| trigger.is_deferred) {
+        let (detail, remedy) =
+            (format!("{} waits until commit", trigger.name), format!("Make {} INITIALLY IMMEDIATE.", trigger.name));
+        // A foreign key has more than one trigger.
+        if !found.iter().any(|(known, _)| *known == detail) {
+            found.push((detail, remedy));
+        }
+    }
+    if !relation::owner_may_enter(table) {
+        let schema = relation::display_schema(table);
+        let detail = format!("the owner has no USAGE on schema {schema}");
+        found.push((detail, format!("Grant the owner USAGE ON SCHEMA {schema}.")));
+    }
+    found
 }
 
 const WORDS: &str = "SELECT pg_catalog.count(*), pg_catalog.string_agg(DISTINCT pg_catalog.left(j.status, 40), ', ')

@@ -3,6 +3,7 @@
 
 use super::cache::{self, Purpose};
 use super::check::Check;
+use super::name;
 use super::registry::{self, QueueRow, WorkflowRow};
 use super::settings::OnComplete;
 use super::verify;
@@ -17,12 +18,12 @@ const MOST: usize = 1_000;
 
 /// Everything that stands between a workflow and its jobs.
 pub fn readiness(name: &str) -> Result<Vec<Check>> {
-    let Some((workflow, queue)) = registered(name)? else {
-        return Ok(vec![Check::gap(
-            "workflow",
-            format!("\"{name}\" does not exist"),
-            format!("SELECT qflow.create_workflow({}, '<queue>');", quoted(name)),
-        )]);
+    let remedy = || format!("SELECT qflow.create_workflow({}, '<queue>');", quoted(name));
+    let Some(workflow) = registry::workflow(name)? else {
+        return Ok(vec![Check::gap("workflow", format!("\"{name}\" does not exist"), remedy())]);
+    };
+    let Some(queue) = registry::queue_numbered(workflow.queue)? else {
+        return Ok(vec![Check::gap("workflow", format!("the queue of \"{name}\" is gone, with its table"), remedy())]);
     };
     let table = relation::display_name(queue.table);
     let mut checks = vec![Check::well("workflow", format!("registered for queue {table}"))];
@@ -41,13 +42,6 @@ pub fn readiness(name: &str) -> Result<Vec<Check>> {
         checks.extend(jobs(&queue)?);
     }
     Ok(checks)
-}
-
-fn registered(name: &str) -> Result<Option<(WorkflowRow, QueueRow)>> {
-    let Some(workflow) = registry::workflow(name)? else {
-        return Ok(None);
-    };
-    Ok(registry::queue_numbered(workflow.queue)?.map(|queue| (workflow, queue)))
 }
 
 /// What consuming needs of the caller.
@@ -69,8 +63,12 @@ fn rights(queue: &QueueRow, table: &str) -> Check {
         );
     }
     if !relation::may_enter_schema(queue.table) {
-        let remedy = format!("GRANT USAGE on the schema of {table} to the role.");
-        return Check::gap("rights", format!("role {user} has no USAGE on the schema of {table}"), remedy);
+        let schema = relation::display_schema(queue.table);
+        return Check::gap(
+            "rights",
+            format!("role {user} has no USAGE on schema {schema}"),
+            format!("GRANT USAGE ON SCHEMA {schema} TO {};", name::quoted(&user)),
+        );
     }
     Check::well("rights", format!("role {user} may consume"))
 }

@@ -217,21 +217,14 @@ fn triggers(facts: &Facts, filling: &Filling) -> Check {
 
 /// Whether jobs can be taken back as the table's owner, in a restricted operation.
 fn upkeep(row: &QueueRow, facts: &Facts) -> Check {
-    let mut obstacles = Vec::new();
-    let deferred: Vec<&str> =
-        facts.triggers.iter().filter(|trigger| trigger.is_deferred).map(|trigger| trigger.name.as_str()).collect();
-    if !deferred.is_empty() {
-        obstacles.push(format!("triggers or foreign keys wait until commit: {}", deferred.join(", ")));
-    }
-    if !relation::owner_may_enter(row.table) {
-        obstacles.push("its owner has no USAGE on its schema".to_owned());
-    }
+    let (obstacles, remedies): (Vec<String>, Vec<String>) =
+        gaps::obstacles(row.table, &facts.triggers).into_iter().unzip();
     match obstacles.is_empty() {
         true => Check::well("upkeep", "expired jobs are taken back as the table's owner"),
         false => Check::gap(
             "upkeep",
-            format!("expired jobs are taken back by consumers' fetches only, as themselves: {}", obstacles.join("; ")),
-            "Make them INITIALLY IMMEDIATE, and grant the owner USAGE on the schema.",
+            format!("expired jobs are taken back by consumers' fetches only, as themselves: {}", obstacles.join(", ")),
+            remedies.join(" "),
         ),
     }
 }

@@ -24,7 +24,9 @@ INSERT INTO made VALUES
     ('serial', 'SELECT qflow.create_queue(''public.serial''); ALTER TABLE serial ALTER id DROP IDENTITY; '
         'CREATE SEQUENCE serial_id OWNED BY serial.id; ALTER TABLE serial ALTER id SET DEFAULT nextval(''serial_id'')'),
     ('defaulted', 'SELECT qflow.create_queue(''public.defaulted''); ALTER TABLE defaulted ALTER id DROP IDENTITY; '
-        'CREATE SEQUENCE any_id START 1000; ALTER TABLE defaulted ALTER id SET DEFAULT 7 + nextval(''any_id'')');
+        'CREATE SEQUENCE any_id START 1000; ALTER TABLE defaulted ALTER id SET DEFAULT 7 + nextval(''any_id'')'),
+    ('adopted', 'CREATE TABLE adopted (id serial primary key, data jsonb, metadata jsonb default ''{}'', status varchar(20) default ''pending'', '
+        'inserted_at timestamp default now(), updated_at timestamp default now(), failure_reason text); SELECT qflow.create_queue(''public.adopted'')');
 DO $$
 DECLARE q made;
 BEGIN
@@ -64,6 +66,7 @@ INSERT INTO call (sql) VALUES
     ('SELECT data FROM %1$s'), ('SELECT metadata FROM %1$s'), ('SELECT status, count(*) FROM %1$s GROUP BY status'),
     ('SELECT id, enqueued_xid, lease, inserted_at, updated_at, available_at, attempt, priority, status, failure_reason FROM %1$s'),
     ('SELECT * FROM qflow.verify(''%1$s'')'),
+    ('SELECT * FROM qflow.readiness(''%1$s'')'),
     ('SELECT 1 / count(*) FROM qflow.queue_stats WHERE queue = ''public.%1$s'' AND pending = 6 AND in_progress = 3'),
     ('SELECT 1 / count(*) FROM qflow.workflow_status WHERE workflow = ''%1$s'' AND in_flight = 3'),
     ('SELECT 1 / count(*) FROM qflow.lease_status WHERE queue = ''public.%1$s'' AND unsettled = 3'),
