@@ -45,6 +45,8 @@ pub enum Mode {
     Write,
     /// With the active snapshot, whatever that is; cannot write.
     Read,
+    /// With the newest snapshot, whatever the isolation level, also showing what the transaction did so far; may write.
+    WriteLatest,
 }
 
 /// A statement that was parsed once, is planned once (generic), and stays.
@@ -133,6 +135,11 @@ pub fn once_latest<'s>(spi: &'s Spi, sql: &str, args: &[(pg_sys::Oid, Arg)]) -> 
     once_in(spi, sql, args, Mode::Read)
 }
 
+/// The same for a statement that changes what it sees.
+pub fn change_latest<'s>(spi: &'s Spi, sql: &str, args: &[(pg_sys::Oid, Arg)]) -> Result<Rows<'s>> {
+    once_in(spi, sql, args, Mode::WriteLatest)
+}
+
 fn once_in<'s>(spi: &'s Spi, sql: &str, args: &[(pg_sys::Oid, Arg)], mode: Mode) -> Result<Rows<'s>> {
     let types: Vec<pg_sys::Oid> = args.iter().map(|(oid, _)| *oid).collect();
     let values: Vec<Arg> = args.iter().map(|(_, value)| *value).collect();
@@ -149,8 +156,15 @@ fn execute<'s>(_spi: &'s Spi, plan: pg_sys::SPIPlanPtr, args: &[Arg], mode: Mode
     }
     // SAFETY: the arrays have one entry a parameter; the globals are read right after the call that set them.
     unsafe {
-        let read_only = mode == Mode::Read;
-        let code = pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), read_only, 0);
+        let (values, nulls) = (values.as_mut_ptr(), nulls.as_ptr());
+        let code = match mode {
+            Mode::Write => pg_sys::SPI_execute_plan(plan, values, nulls, false, 0),
+            Mode::Read => pg_sys::SPI_execute_plan(plan, values, nulls, true, 0),
+            Mode::WriteLatest => {
+                let (newest, none) = (pg_sys::GetLatestSnapshot(), std::ptr::null_mut());
+                pg_sys::SPI_execute_snapshot(plan, values, nulls, newest, none, false, true, 0)
+            }
+        };
         check(code, "SPI_execute_plan")?;
         Ok(Rows { table: pg_sys::SPI_tuptable, processed: pg_sys::SPI_processed as usize, _spi: PhantomData })
     }

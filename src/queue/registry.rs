@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 use super::settings::{OnComplete, QueueSettings, WorkflowSettings};
 use crate::error::{Error, Result};
 use crate::host::lock::{self, What};
-use crate::host::spi::{connected, once, once_latest, Row};
+use crate::host::spi::{change_latest, connected, once, once_latest, Row};
 use crate::host::value::{self, Arg};
 use crate::host::{identity, relation, xact};
 
@@ -276,9 +276,11 @@ pub fn pause_queue(number: i64, paused: bool) -> Result<bool> {
     Ok(changed(PAUSE_QUEUE, &args)? > 0)
 }
 
-/// Forgets a queue, its workflows and its leases.
+/// Forgets a queue, its workflows and its leases, those included that an old snapshot does not show: nobody would ever
+/// remove them.
 pub fn remove_queue(number: i64) -> Result<()> {
-    changed(REMOVE_QUEUE, &[(pg_sys::INT8OID, value::bigint(number))]).map(|_| ())
+    let args = [(pg_sys::INT8OID, value::bigint(number))];
+    as_owner(|| connected(|spi| change_latest(spi, REMOVE_QUEUE, &args).map(|_| ())))
 }
 
 /// Forgets the queues whose tables are gone, and what belonged to them; nothing is written when there are none.
