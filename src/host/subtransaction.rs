@@ -1,7 +1,7 @@
 //! An internal subtransaction: work whose failure must not take the caller's transaction with it.
 
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::CaughtError;
+use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::PgTryBuilder;
 
 use crate::error::Result;
@@ -47,15 +47,20 @@ fn end_of(error: CaughtError) -> End {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report,
         CaughtError::RustPanic { ereport, .. } => ereport,
     };
-    if is_cancel(report.sql_error_code()) {
+    if is_cancel(report) {
         return End::Rethrow(Box::new(error));
     }
     End::Caught(Caught { message: report.message().to_owned(), sqlstate: sqlstate_text(report.sql_error_code()) })
 }
 
-fn is_cancel(code: pgrx::PgSqlErrorCode) -> bool {
+/// Whether the server itself ends the statement. The SQLSTATE alone says nothing: anybody's trigger can raise it, and
+/// must not stop the work on other people's tables with it. The function where the error arose cannot be forged.
+fn is_cancel(report: &ErrorReportWithLevel) -> bool {
     use pgrx::PgSqlErrorCode as Code;
+    const INTERRUPT: &str = "ProcessInterrupts";
+    let code = report.sql_error_code();
     matches!(code, Code::ERRCODE_QUERY_CANCELED | Code::ERRCODE_ADMIN_SHUTDOWN | Code::ERRCODE_CRASH_SHUTDOWN)
+        && report.function_name().is_none_or(|function| function == INTERRUPT)
 }
 
 fn sqlstate_text(code: pgrx::PgSqlErrorCode) -> String {
