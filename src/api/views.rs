@@ -116,11 +116,12 @@ fn workflow_status_rows(call: &Call) -> Result<Arg> {
     Ok(None)
 }
 
-/// Jobs in progress under a lease, counted as the table's owner: a viewer may lack the columns. Nothing where the table
-/// cannot be read as a queue.
+/// Jobs in progress under a lease, counted as the table's owner: a viewer may lack the columns, and must not run what the
+/// owner put into his indexes. Nothing where they cannot be counted (a column is gone, the owner lost a right): the other
+/// queues are shown all the same.
 fn unsettled(queue: &QueueRow, lease: &lease::Overview) -> Option<i64> {
     let count = || match cache::queue_of(queue.table, Purpose::Look)? {
-        Some(queue) => queue.look(|| connected(|spi| queue.jobs.count_held(spi, &lease.job_ids, lease.id).map(Some))),
+        Some(queue) => identity::restricted_as(queue.owner, || connected(|spi| queue.jobs.count_held(spi, &lease.job_ids, lease.id).map(Some))),
         None => Ok(None),
     };
     attempt(AssertUnwindSafe(count)).ok().flatten()

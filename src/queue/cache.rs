@@ -31,7 +31,8 @@ pub struct Queue {
 
 impl Queue {
     /// Looks at jobs on nobody's behalf: as the table's owner, from whom nothing is hidden. An owner who may not enter
-    /// the table's schema cannot: then as the caller.
+    /// the table's schema cannot: then as the caller, who must be one that changes jobs himself. Planning runs what the
+    /// owner put into his indexes.
     pub fn look<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<R> {
         match relation::owner_may_enter(self.row.table) {
             true => identity::restricted_as(self.owner, work),
