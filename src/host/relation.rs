@@ -44,6 +44,13 @@ pub fn is_rewritable_by_us(table: pg_sys::Oid) -> bool {
     }
 }
 
+/// Whether it is an ordinary table. Up to PostgreSQL 15 an empty one can be turned into a view.
+pub fn is_table(table: pg_sys::Oid) -> bool {
+    // SAFETY: reads the catalog; a relation that is gone has kind 0.
+    let kind = unsafe { pg_sys::get_rel_relkind(table) };
+    kind as u8 == pg_sys::RELKIND_RELATION
+}
+
 /// Whether row security filters what the current user sees of the table.
 pub fn hides_rows(table: pg_sys::Oid) -> bool {
     // SAFETY: reads the catalog; `true` asks for an answer instead of an error.

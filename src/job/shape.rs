@@ -32,9 +32,14 @@ impl Shape {
         }
     }
 
-    /// The same for a table that is to be used as a queue: 55000 naming the first column that is missing, or is not of a
-    /// type that it can be read as. Reading it would be reading random memory.
+    /// The same for a table that is to be used as a queue. 55000 when it is none any more, since a view's functions run as
+    /// whoever reads it; and naming the first column that is missing, or is not of a type that it can be read as, since
+    /// that would be reading random memory.
     pub fn checked(table: pg_sys::Oid, name: &str) -> Result<Self> {
+        if !relation::is_table(table) {
+            return Err(Error::not_ready(format!("queue {name} is no longer a table"))
+                .hint("Its owner made it a view: drop the queue with qflow.drop_queue."));
+        }
         for column in &COLUMNS {
             let fault = match relation::column_type(table, column.name) {
                 Some(found) if column.types.contains(&found.base) => continue,
