@@ -196,8 +196,8 @@ COMMENT ON FUNCTION qflow.verify(text) IS
 'Checks a queue and changes nothing: the table, its columns, key, defaults, constraints, indexes, storage and triggers,
 whether it was restored or copied, the claim floor, leases, what the sweep found. Returns one row for each check: its
 name, ok, what was found, and what to do where ok is false: the statements, where there are any.
-Reads the whole table: minutes on a large one. Locks: ACCESS SHARE on the table. Needs SELECT on the table.
-Errors: 22004 NULL, 42501 right missing, 42704 unknown queue.';
+Reads the whole table, as its owner, restricted: minutes on a large one. Locks: ACCESS SHARE on the table. Needs SELECT
+on the table. Errors: 22004 NULL, 42501 right missing, 42704 unknown queue.';
 
 COMMENT ON FUNCTION qflow.readiness(text) IS
 'Says whether a consumer with the caller''s rights can work for this workflow now, and why no jobs come: one row for each
