@@ -1,6 +1,7 @@
 //! Taking back what consumers did not settle in time. Acts as the table's owner, restricted; never waits for a row: a
 //! lease of which a job is locked stays, and is looked at again.
 
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 
 use super::lease::{self, Lease};
@@ -73,8 +74,8 @@ fn take_back(queue: &Queue, lease: &Lease, max_jobs: usize, now: i64) -> Result<
         connected(|spi| {
             let held = queue.jobs.lock_held(spi, &lease.job_ids, lease.id, max_jobs)?;
             let changes: Vec<Change> = held.iter().map(|(id, job)| change(*id, job, lease, now)).collect();
-            queue.jobs.apply(spi, &changes, now)?;
-            Ok(count(&changes))
+            let changed = queue.jobs.apply(spi, &changes, now)?;
+            Ok(count(&changes, &changed))
         })
     })?;
     if !connected(|spi| super::settle::is_any_held(spi, queue, lease))? {
@@ -101,10 +102,12 @@ pub fn expired(id: i64, attempt: i32, max_attempts: i32, wait_ms: i64, now: i64)
     }
 }
 
-/// How many changes return a job, and how many end one.
-pub fn count(changes: &[Change]) -> Reaped {
-    let failed = changes.iter().filter(|change| change.status == Status::Failed).count() as i64;
-    Reaped { returned: changes.len() as i64 - failed, failed }
+/// How many of the changes that were made return a job, and how many end one.
+pub fn count(changes: &[Change], changed: &[i64]) -> Reaped {
+    let changed: HashSet<i64> = changed.iter().copied().collect();
+    let made = || changes.iter().filter(|change| changed.contains(&change.id));
+    let failed = made().filter(|change| change.status == Status::Failed).count() as i64;
+    Reaped { returned: made().count() as i64 - failed, failed }
 }
 
 /// What a fetch does for its queue on the way, at most once a second in a session, since no worker does it: takes back

@@ -186,9 +186,21 @@ fn settle_each(
         }
         verdicts.push(verdict);
     }
-    queue.jobs.apply(spi, &changes, now)?;
-    queue.jobs.delete(spi, &deleted)?;
+    let mut kept: HashSet<i64> = changes.iter().map(|change| change.id).chain(deleted.iter().copied()).collect();
+    for id in queue.jobs.apply(spi, &changes, now)?.into_iter().chain(queue.jobs.delete(spi, &deleted)?) {
+        kept.remove(&id);
+    }
+    refuse_kept(asks, &mut verdicts, &kept);
     Ok(verdicts)
+}
+
+/// A job that a trigger of its owner's kept as it was is not settled, whatever was to become of it; its lease stays.
+fn refuse_kept(asks: &[Ask], verdicts: &mut [Verdict], kept: &HashSet<i64>) {
+    for (ask, verdict) in asks.iter().zip(verdicts) {
+        if kept.contains(&ask.id) && verdict.counts() {
+            *verdict = Verdict::Stale;
+        }
+    }
 }
 
 /// How jobs stand; those that are in progress under a lease asked for are locked, ascending. The others are not: under

@@ -171,9 +171,10 @@ const APPLY: &str = "UPDATE {q} j SET status = u.status, available_at = u.availa
         failure_reason = COALESCE(u.reason::{reason}, j.failure_reason), updated_at = $6{updated_zone}
     FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),
         pg_catalog.unnest($5)) AS u (id, status, available_at, refund, reason)
-    WHERE j.id OPERATOR(pg_catalog.=) u.id";
+    WHERE j.id OPERATOR(pg_catalog.=) u.id
+    RETURNING j.id::pg_catalog.int8";
 
-const DELETE: &str = "DELETE FROM {q} j WHERE j.id OPERATOR(pg_catalog.=) ANY ($1)";
+const DELETE: &str = "DELETE FROM {q} j WHERE j.id OPERATOR(pg_catalog.=) ANY ($1) RETURNING j.id::pg_catalog.int8";
 
 const ANY_HELD: &str = "SELECT 1 FROM {q} j
     WHERE j.id OPERATOR(pg_catalog.=) ANY ($1) AND j.lease OPERATOR(pg_catalog.=) $2

@@ -199,8 +199,8 @@ fn take_back_orphans(spi: &crate::host::spi::Spi, queue: &Queue, orphans: &[Orph
         let still = queue.jobs.lock_orphan(spi, orphan.change.id, orphan.lease)?;
         sure.extend(still.then(|| orphan.change.clone()));
     }
-    queue.jobs.apply(spi, &sure, now)?;
-    Ok(reap::count(&sure))
+    let changed = queue.jobs.apply(spi, &sure, now)?;
+    Ok(reap::count(&sure, &changed))
 }
 
 /// Lease time (milliseconds) and tries of jobs whose lease is not known. Time: the queue's, else the longest of its

@@ -217,10 +217,10 @@ impl JobTable {
         Ok(first_column(&self.run(spi, Statement::CompleteAndDelete, &args, Mode::Write)?))
     }
 
-    /// Changes locked jobs.
-    pub fn apply(&self, spi: &Spi, changes: &[Change], now: i64) -> Result<usize> {
+    /// Changes locked jobs; answers which. A trigger may keep some as they are.
+    pub fn apply(&self, spi: &Spi, changes: &[Change], now: i64) -> Result<Vec<i64>> {
         if changes.is_empty() {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         let args = [
             value::bigints(&changes.iter().map(|c| c.id).collect::<Vec<_>>()),
@@ -230,15 +230,15 @@ impl JobTable {
             value::text_array(&changes.iter().map(|c| c.reason).collect::<Vec<_>>()),
             value::timestamp(now),
         ];
-        Ok(self.run(spi, Statement::Apply, &args, Mode::Write)?.count())
+        Ok(first_column(&self.run(spi, Statement::Apply, &args, Mode::Write)?))
     }
 
-    /// Deletes locked jobs.
-    pub fn delete(&self, spi: &Spi, ids: &[i64]) -> Result<usize> {
+    /// Deletes locked jobs; answers which. A trigger may keep some.
+    pub fn delete(&self, spi: &Spi, ids: &[i64]) -> Result<Vec<i64>> {
         if ids.is_empty() {
-            return Ok(0);
+            return Ok(Vec::new());
         }
-        Ok(self.run(spi, Statement::Delete, &[value::bigints(ids)], Mode::Write)?.count())
+        Ok(first_column(&self.run(spi, Statement::Delete, &[value::bigints(ids)], Mode::Write)?))
     }
 
     /// Whether one of `ids` is in progress under `lease`, as the active snapshot shows it.
