@@ -2,6 +2,7 @@
 //! so that the folders beside this one stay free of pointers.
 
 pub mod call;
+pub mod column_default;
 pub mod identity;
 pub mod lock;
 pub mod relation;

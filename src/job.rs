@@ -5,7 +5,6 @@ pub mod enqueue;
 pub mod extend;
 pub mod floor;
 pub mod floor_store;
-pub mod id_default;
 pub mod lease;
 pub mod outcomes;
 pub mod reap;

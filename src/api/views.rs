@@ -121,7 +121,9 @@ fn workflow_status_rows(call: &Call) -> Result<Arg> {
 /// queues are shown all the same.
 fn unsettled(queue: &QueueRow, lease: &lease::Overview) -> Option<i64> {
     let count = || match cache::queue_of(queue.table, Purpose::Look)? {
-        Some(queue) => identity::restricted_as(queue.owner, || connected(|spi| queue.jobs.count_held(spi, &lease.job_ids, lease.id).map(Some))),
+        Some(queue) => identity::restricted_as(queue.owner, || {
+            connected(|spi| queue.jobs.count_held(spi, &lease.job_ids, lease.id).map(Some))
+        }),
         None => Ok(None),
     };
     attempt(AssertUnwindSafe(count)).ok().flatten()

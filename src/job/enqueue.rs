@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::host::column_default;
 use crate::host::spi::connected;
 use crate::host::value::{self, Arg};
 use crate::queue::cache::Queue;
@@ -28,11 +29,23 @@ pub fn enqueue(queue: &Queue, jobs: &NewJobs) -> Result<Vec<i64>> {
     let available_at = value::now().saturating_add(jobs.delay_ms.saturating_mul(1_000));
     let rest =
         [value::smallint(jobs.priority as i16), (jobs.delay_ms > 0).then(|| value::timestamp(available_at)).flatten()];
+    let ids = draw_ids(queue, jobs.data.len())?;
     connected(|spi| {
-        let ids = queue.jobs.draw_ids(spi, jobs.data.len())?;
         queue.jobs.insert(spi, &ids, &jobs.data, &jobs.metadata, rest)?;
         Ok(ids)
     })
+}
+
+/// New ids from the default of the column `id`, or its identity.
+fn draw_ids(queue: &Queue, count: usize) -> Result<Vec<i64>> {
+    let ids = column_default::draw(queue.row.table, c"id", count).ok_or_else(|| {
+        Error::not_ready("the queue's column id has no default")
+            .hint("Run qflow.verify on the queue: it says what to do.")
+    })?;
+    if ids.len() < count {
+        return Err(Error::not_ready("the default of the queue's column id is null"));
+    }
+    Ok(ids)
 }
 
 fn check(jobs: &NewJobs) -> Result<()> {

@@ -209,6 +209,3 @@ const STAMP: &str = "UPDATE {q} j SET updated_at = $2{updated_zone}
 const INSERT: &str = "INSERT INTO {q} (id, data, metadata, priority, available_at) OVERRIDING SYSTEM VALUE
     SELECT u.id, u.data, u.metadata, $4, $5
     FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS u (id, data, metadata)";
-
-/// Draws ids; `{id}` stands for the default of the column `id`.
-pub const DRAW_IDS: &str = "SELECT ({id})::pg_catalog.int8 FROM pg_catalog.generate_series(1, $1)";

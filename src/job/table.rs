@@ -6,12 +6,10 @@ use std::cell::{Cell, OnceCell};
 use pgrx::pg_sys;
 
 use super::floor::{Key, Segment};
-use super::id_default::{self, IdDefault};
 use super::shape::Shape;
 use super::state::{JobState, Status};
-use super::statement::{Statement, DRAW_IDS, STATEMENTS};
+use super::statement::{Statement, STATEMENTS};
 use crate::error::Result;
-use crate::host::identity::{Settings, PINNED_PATH};
 use crate::host::relation;
 use crate::host::spi::{Mode, Plan, Rows, Spi};
 use crate::host::value::{self, Arg};
@@ -21,8 +19,6 @@ pub struct JobTable {
     table: pg_sys::Oid,
     shape: Shape,
     plans: [OnceCell<Plan>; STATEMENTS],
-    /// Its text depends on the default of the column `id`.
-    draw_ids: OnceCell<(Plan, IdDefault)>,
     /// When this session last took back expired leases here, microseconds.
     pub last_reap: Cell<i64>,
 }
@@ -85,7 +81,6 @@ impl JobTable {
             table,
             shape: Shape::checked(table, name)?,
             plans: std::array::from_fn(|_| OnceCell::new()),
-            draw_ids: OnceCell::new(),
             last_reap: Cell::new(0),
         })
     }
@@ -105,21 +100,6 @@ impl JobTable {
             }
         };
         plan.run(spi, args, mode)
-    }
-
-    /// Draws ids for new jobs from the default of the column `id`, as the caller.
-    pub fn draw_ids(&self, spi: &Spi, count: usize) -> Result<Vec<i64>> {
-        let (plan, default) = match self.draw_ids.get() {
-            Some(kept) => kept,
-            None => {
-                let default = id_default::of(self.table)?;
-                let _pinned = default.needs_pinned_path.then(|| Settings::change(&[PINNED_PATH]));
-                let plan = Plan::prepare(spi, &DRAW_IDS.replace("{id}", &default.sql), &[pg_sys::INT8OID])?;
-                self.draw_ids.get_or_init(|| (plan, default))
-            }
-        };
-        let _pinned = default.needs_pinned_path.then(|| Settings::change(&[PINNED_PATH]));
-        Ok(first_column(&plan.run(spi, &[value::count(count)], Mode::Write)?))
     }
 
     /// Inserts jobs as the caller: payload as datums, `available_at` for all of them or NULL.
