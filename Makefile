@@ -11,7 +11,7 @@ demo: setup ## the whole thing on real documents, on an embedded PostgreSQL 17; 
 	@tools/demo.sh $(if $(DOCS),"$(DOCS)")
 test: setup ## all tests on PostgreSQL 14-18; PG=17 or PG="14 17" for some, PG_CONFIG=path for your own server
 	@PG_CONFIG="$(PG_CONFIG)" tools/test.sh $(PG)
-check: setup ## format, clippy on 14-18, documentation, the layer rules; PG=17 for one version
+check: setup ## format, clippy on 14-18, documentation, layer rules, install script; PG=17 for one version
 	@tools/check.sh $(PG)
 soak: setup ## all tests, the long ones at full size, on every version
 	@QFLOW_SOAK=1 PG_CONFIG="$(PG_CONFIG)" tools/test.sh $(PG)

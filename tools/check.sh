@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # `make check`: everything that can be said about the sources without running them, for developers and for CI.
 #   tools/check.sh [MAJOR…]       clippy for these PostgreSQL versions, by default all
-# Format, clippy without a warning (with and without the tests), documentation without a warning, layer rules.
+# Format, clippy without a warning (with and without the tests), documentation without a warning, layer rules, and no
+# finding of pgspot in the scripts that CREATE EXTENSION runs.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
@@ -32,6 +33,7 @@ for major in $VERSIONS; do
   check "clippy pg$major with tests" clippy "$major" tests "pg$major pg_test"
 done
 check "documentation pg$MAJOR" documentation
+check "install script pg$MAJOR" "$ROOT/tools/pgspot.sh" "$MAJOR"
 if [ ${#BAD[@]} != 0 ]; then
   printf 'check: %s\n' "failed: $(printf '%s; ' "${BAD[@]}" | sed 's/; $//')"
   exit 1
