@@ -117,13 +117,14 @@ pub struct NewLease<'a> {
 /// A new fencing token: never given out before, whatever crashed since. Assigns a transaction id.
 pub fn next_id() -> Result<i64> {
     as_owner(|| {
-        follow_incarnation()?;
+        let sequence = sequence()?;
+        follow_incarnation(sequence)?;
         let id = connected(|spi| {
             let plan = kept(spi, NEXT_ID, &[])?;
             let rows = plan.run(spi, &[], Mode::Write)?;
             rows.first().and_then(|row| row.bigint(1)).ok_or_else(|| Error::internal("no lease id"))
         })?;
-        flush_ids()?;
+        sequence::make_durable(sequence);
         Ok(id)
     })
 }
@@ -133,7 +134,8 @@ pub fn jump(floor: i64) -> Result<()> {
     as_owner(|| {
         let _turn = Turn::take(What::LeaseJump);
         connected(|spi| once(spi, JUMP, &[(pg_sys::INT8OID, value::bigint(floor))]).map(|_| ()))?;
-        flush_ids()
+        sequence::make_durable(sequence()?);
+        Ok(())
     })
 }
 
@@ -143,21 +145,21 @@ pub fn newest_in(table: &str) -> Result<i64> {
     connected(|spi| Ok(once(spi, &sql, &[])?.first().and_then(|row| row.bigint(1)).unwrap_or(0)))
 }
 
-fn flush_ids() -> Result<()> {
+fn sequence() -> Result<pg_sys::Oid> {
     let sequence = relation::schema("qflow").and_then(|schema| relation::find(Some(schema), "lease_id"));
-    let sequence = sequence.ok_or_else(|| Error::not_ready("sequence qflow.lease_id is missing"))?;
-    sequence::make_durable(sequence);
-    Ok(())
+    sequence.ok_or_else(|| Error::not_ready("sequence qflow.lease_id is missing"))
 }
 
 thread_local! {
-    static INCARNATION_KNOWN: Cell<bool> = const { Cell::new(false) };
+    /// The sequence that this session has seen moved ahead. The extension may be dropped and made again, or restored
+    /// from an older dump, under a session that stays: its sequence is another one then, and begins anew.
+    static FOLLOWED: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
 }
 
-/// Once per session, before its first id: after a server start, a promotion, a restore or a copy of the database the
-/// sequence may stand below ids that were given out, and is moved far ahead.
-fn follow_incarnation() -> Result<()> {
-    if INCARNATION_KNOWN.get() {
+/// Once per session and sequence, before its first id: after a server start, a promotion, a restore or a copy of the
+/// database the sequence may stand below ids that were given out, and is moved far ahead.
+fn follow_incarnation(sequence: pg_sys::Oid) -> Result<()> {
+    if FOLLOWED.get() == sequence {
         return Ok(());
     }
     let here =
@@ -174,7 +176,7 @@ fn follow_incarnation() -> Result<()> {
             connected(|spi| once(spi, NOTE_INCARNATION, &args).map(|_| ()))?;
         }
     }
-    INCARNATION_KNOWN.set(true);
+    FOLLOWED.set(sequence);
     Ok(())
 }
 
