@@ -100,7 +100,12 @@ CREATE TABLE qflow.lease_incarnation (
 GRANT SELECT ON qflow.queue, qflow.workflow TO PUBLIC;
 GRANT SELECT ON SEQUENCE qflow.queue_number, qflow.lease_id TO PUBLIC;
 
-SELECT pg_catalog.pg_extension_config_dump('qflow.queue', '');
-SELECT pg_catalog.pg_extension_config_dump('qflow.workflow', '');
+-- What is dumped. A row whose table is gone would be dumped with the table's number, which may be any other table where
+-- it is restored: such rows, absent to every reader, stay behind.
+SELECT pg_catalog.pg_extension_config_dump('qflow.queue', 'WHERE EXISTS (SELECT FROM pg_catalog.pg_class AS c
+    WHERE c.oid OPERATOR(pg_catalog.=) table_oid::pg_catalog.oid)');
+SELECT pg_catalog.pg_extension_config_dump('qflow.workflow', 'WHERE queue OPERATOR(pg_catalog.=) ANY (
+    SELECT q.number FROM qflow.queue AS q
+    JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) q.table_oid::pg_catalog.oid)');
 SELECT pg_catalog.pg_extension_config_dump('qflow.queue_number', '');
 SELECT pg_catalog.pg_extension_config_dump('qflow.lease_id', '');
