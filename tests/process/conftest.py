@@ -10,7 +10,8 @@
 
 After each test tests/verify_all.sql runs in every database that a fixture made; a fault fails the test.
 The environment (set by tools/test.sh) says which PostgreSQL: QFLOW_PG_BINDIR, QFLOW_PG_MAJOR, QFLOW_RUNAS;
-QFLOW_FULL=1 on the newest version, QFLOW_SOAK=1 in a soak.
+QFLOW_FULL=1 on the newest version, QFLOW_SOAK=1 in a soak. QFLOW_PG_OTHERS names the other versions, for upgrades:
+`14=/its/bin` where qflow of this tree is installed, `14:why not` otherwise, one a line.
 """
 import os
 import pathlib
@@ -24,6 +25,12 @@ import pytest
 TESTS = pathlib.Path(__file__).resolve().parent.parent
 BINDIR = pathlib.Path(os.environ["QFLOW_PG_BINDIR"])
 MAJOR = int(os.environ["QFLOW_PG_MAJOR"])
+BINDIRS, NOT_HERE = {MAJOR: BINDIR}, {}  # by major version; why there is none
+for line in os.environ.get("QFLOW_PG_OTHERS", "").splitlines():
+    if line[2:3] == "=":
+        BINDIRS[int(line[:2])] = pathlib.Path(line[3:])
+    else:
+        NOT_HERE[int(line[:2])] = line[3:]
 SOAK = os.environ.get("QFLOW_SOAK") == "1"
 AS_SERVER_USER = ["runuser", "-u", os.environ["QFLOW_RUNAS"], "--"] if os.getuid() == 0 else []
 
@@ -31,7 +38,8 @@ AS_SERVER_USER = ["runuser", "-u", os.environ["QFLOW_RUNAS"], "--"] if os.getuid
 class Server:
     """A throw-away cluster in a short path, run as the user that servers run as. Not durable against power loss."""
 
-    def __init__(self, *conf, fsync=False, base=None):
+    def __init__(self, *conf, fsync=False, base=None, major=MAJOR, initdb=()):
+        self.bindir = BINDIRS[major]
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="qflow.", dir="/tmp"))
         self.dir.chmod(0o755)
         if AS_SERVER_USER:
@@ -44,7 +52,8 @@ class Server:
             (self.data / "standby.signal").touch()
             self.configure(f"primary_conninfo = 'host={base.dir} user=postgres'")
         else:
-            self.run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+            self.run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync",
+                     *initdb)
         self.configure(
             "listen_addresses = ''",
             f"unix_socket_directories = '{self.dir}'",
@@ -58,10 +67,14 @@ class Server:
         with open(self.data / "postgresql.conf", "a") as f:
             f.write("".join(line + "\n" for line in lines))
 
+    def program(self, name):
+        """One of this PostgreSQL, or else of the system."""
+        return self.bindir / name if (self.bindir / name).exists() else name
+
     def run(self, program, *args, check=True):
-        """Runs a program of this PostgreSQL as the server's user."""
+        """Runs a program as the server's user."""
         result = subprocess.run(
-            [*AS_SERVER_USER, BINDIR / program, *args],
+            [*AS_SERVER_USER, self.program(program), *args],
             cwd=self.dir, env={**os.environ, "HOME": str(self.dir), "PGHOST": str(self.dir), "PGUSER": "postgres"},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
@@ -72,7 +85,7 @@ class Server:
     def start(self):
         # pg_ctl's output goes nowhere: the server would keep a pipe open
         subprocess.run(
-            [*AS_SERVER_USER, BINDIR / "pg_ctl", "-D", self.data, "-l", self.dir / "server.log", "-w", "-s", "start"],
+            [*AS_SERVER_USER, self.bindir / "pg_ctl", "-D", self.data, "-l", self.dir / "server.log", "-w", "-s", "start"],
             cwd=self.dir, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )
 
@@ -180,8 +193,8 @@ def make_database(shared_server):
     """A function that makes a database with qflow on the shared server."""
     made = []
 
-    def make(options="", name="qflow_test"):
-        made.append(shared_server.create_database(name, options))
+    def make(options="", name="qflow_test", extension=True):
+        made.append(shared_server.create_database(name, options, extension))
         return made[-1]
 
     yield make
