@@ -86,6 +86,9 @@ use_postgres() {
   BINDIR=$("$PG_CONFIG_PATH" --bindir)
 }
 
+# sources: a checksum of all that the library is made from; tools/install.sh debug leaves it beside the library.
+sources() { (cd "$ROOT" && find Cargo.toml Cargo.lock qflow.control rust-toolchain.toml src sql -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c 1-16); }
+
 # pg_major PG_CONFIG: its major version.
 pg_major() { "$1" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/'; }
 

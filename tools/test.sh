@@ -104,7 +104,7 @@ run_files() {
 run_docs() {
   local log=$LOGS/docs.log start=$SECONDS pages=() status=0 passed failed
   [ -z "$PATTERN" ] || return 0
-  mapfile -t pages < <(cd "$ROOT" && grep -lx '```sql' README.md docs/*.md 2>/dev/null)
+  mapfile -t pages < <(cd "$ROOT" && grep -lxE '```(sql|sh run)' README.md docs/*.md 2>/dev/null)
   [ ${#pages[@]} -gt 0 ] || { not_run docs "no examples in README.md and docs/*.md"; return; }
   (cd "$ROOT" && LOG_TAIL=100 with_progress "$log" python3 tests/docs/run.py "$BINDIR/psql" "${pages[@]}") || status=$?
   read -r passed failed < <(sed -nE 's/^docs: ([0-9]+) blocks passed(, ([0-9]+) failed)?$/\1 0\3/p' "$log" | grep . || echo 0 0)
@@ -112,14 +112,37 @@ run_docs() {
   record docs "$passed" $((10#$failed)) $((SECONDS - start))
 }
 
+# other_versions: for tests of upgrades, `14=/its/bin` for each other version that has qflow of this tree, else `14:why not`.
+# Holds their locks, shared, so that no other run puts its own library there meanwhile.
+other_versions() {
+  local major home stamp fd
+  for major in $PG_MAJORS; do
+    [ "$major" != "$MAJOR" ] || continue
+    home=$(pg_home "$major")
+    stamp=$("$home/bin/pg_config" --pkglibdir 2>/dev/null)/qflow.sources || true
+    if [ ! -e "$stamp" ]; then
+      OTHERS+="$major:qflow is not installed into PostgreSQL $major (make test PG=\"$major $MAJOR\" does)"$'\n'
+    elif ! { exec {fd}>"$CACHE/pg$major.lock" && flock -sn "$fd"; }; then
+      OTHERS+="$major:another run is at PostgreSQL $major"$'\n'
+    elif [ "$(cat "$stamp")" != "$(sources)" ]; then
+      OTHERS+="$major:qflow in PostgreSQL $major is of other sources (make test PG=\"$major $MAJOR\" installs it)"$'\n'
+    else
+      OTHERS+="$major=$home/bin"$'\n'
+    fi
+    if [ -n "${fd:-}" ]; then LOCKS+=("$fd"); fi
+    fd=
+  done
+}
 run_process() {
-  local log=$LOGS/process.log start=$SECONDS passed failed skipped status=0 select=()
+  local log=$LOGS/process.log start=$SECONDS passed failed skipped status=0 select=() OTHERS= LOCKS=() fd
   compgen -G "$ROOT/tests/process/test_*.py" >/dev/null || { not_run process "no tests in tests/process"; return; }
   if [ "$QFLOW_FULL" = 0 ]; then select=(-m every_version); fi
+  other_versions
   say "PostgreSQL $MAJOR process: running"
-  (cd "$ROOT" && PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$PYTHON_DIR LOG_TAIL=150 with_progress "$log" python3 -m pytest tests/process -v --tb=short \
+  (cd "$ROOT" && QFLOW_PG_OTHERS=$OTHERS PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$PYTHON_DIR LOG_TAIL=150 with_progress "$log" python3 -m pytest tests/process -v -rfEs --tb=short \
     -p no:cacheprovider --strict-markers -o "markers=every_version: runs on every PostgreSQL version, not only the newest" \
     "${select[@]}" ${PATTERN:+-k "$PATTERN"}) || status=$?
+  for fd in "${LOCKS[@]}"; do exec {fd}>&-; done
   count() { sed -nE "s/^=.*[ =]([0-9]+) ($1)( |,).*/\1/p" "$log" | tail -n 1 | grep . || echo 0; }
   passed=$(count passed) skipped=$(count skipped) failed=$(($(count failed) + $(count 'errors?')))
   if [ $status = 5 ]; then
@@ -127,8 +150,13 @@ run_process() {
   elif [ $status != 0 ] && [ $failed = 0 ]; then
     record process "$passed" 1 $((SECONDS - start)) "pytest ended with status $status"
   else
-    record process "$passed" "$failed" $((SECONDS - start)) "$([ "$skipped" = 0 ] || echo "$skipped skipped")"
+    record process "$passed" "$failed" $((SECONDS - start))
   fi
+  # what could not run, each reason once
+  while IFS= read -r reason; do
+    not_run process "$reason"
+  done < <(sed -nE 's/^SKIPPED \[([0-9]+)\] [^ ]+ (not run: )?(.*)$/\1 \3/p' "$log" |
+    awk '{ n = $1; sub(/^[0-9]+ /, ""); tests[$0] += n } END { for (why in tests) print tests[why] " tests: " why }' | sort)
 }
 
 # run_version MAJOR FULL
@@ -147,6 +175,7 @@ run_version() {
   exec 9>"$CACHE/pg$MAJOR.lock"
   flock -n 9 || { say "waiting for another run on PostgreSQL $MAJOR"; flock 9; }
   say "== PostgreSQL $("$PG_CONFIG_PATH" --version | sed 's/PostgreSQL //') =="
+  rm -f "$("$PG_CONFIG_PATH" --pkglibdir)/qflow.sources" # until the build without tests is there
   if wanted rust; then run_rust; fi
   if wanted golden || wanted isolation || wanted docs || wanted process; then
     say "PostgreSQL $MAJOR: installing the build without tests"

@@ -8,8 +8,11 @@ create databases. Each page runs in a database of its own, made before and dropp
 first block to its last. Understood are these fences, at the beginning of a line:
 
     ```sql            is run
+    ```sh run         is run by bash, between the blocks of SQL around it, in a folder of the page's own; it ends at the
+                      first command that fails, and says so
     ```text           right after it: what it must print, results and messages; without one it must print nothing
-    ```sql no-run     is for reading only; so is every fence of another name
+    ```sql no-run     is for reading only; so is every fence of another name (blocks like ```sh pg_upgrade are run by
+                      tests/process, see pages.py there)
 
 Trailing blanks, and empty lines around an output, do not count. Exit status 1 when any block differs.
 """
@@ -19,6 +22,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +33,8 @@ SESSION_SECONDS = 300
 @dataclass
 class Block:
     line: int  # of its fence
-    sql: str
+    body: str
+    is_shell: bool = False
     expected: str = ""
 
 
@@ -59,8 +64,8 @@ def blocks_of(page: Path) -> list[Block]:
         elif info is None:
             info, body, opened = line[3:].strip(), [], number
         else:
-            if info == "sql":
-                previous = Block(opened, "\n".join(body))
+            if info in ("sql", "sh run"):
+                previous = Block(opened, "\n".join(body), info != "sql")
                 blocks.append(previous)
             elif info == "text" and previous is not None:
                 previous.expected, previous = "\n".join(body), None
@@ -88,20 +93,35 @@ def run(psql: str, database: str, text: str) -> str:
     return done.stdout
 
 
+def script_of(blocks: list[Block], marker: str, folder: str) -> str:
+    """What psql reads: each block, and the marker after it."""
+    parts = []
+    for number, block in enumerate(blocks):
+        text = block.body
+        if block.is_shell:
+            file = Path(folder, f"block{number}.sh")
+            file.write_text(f"cd '{folder}'\n{block.body}\n", encoding="utf-8")
+            # Through a variable: psql prints it where it stands, whatever else it has still to write.
+            text = f"\\set output `{{ bash -e '{file}' || echo \"exit status $?\"; }} 2>&1 </dev/null`\n\\echo :output"
+        parts.append(f"{text}\n\\echo {marker}\n")
+    return "".join(parts)
+
+
 def check(psql: str, page: Path) -> tuple[int, int]:
     """Runs one page; returns how many blocks passed and how many did not."""
     blocks = blocks_of(page)
     if not blocks:
         return 0, 0
     marker = f"end-of-block-{uuid.uuid4().hex}"
-    script = "".join(f"{block.sql}\n\\echo {marker}\n" for block in blocks)
     home = os.environ.get("PGDATABASE", "postgres")
     database = f"qflow_docs_{uuid.uuid4().hex[:12]}"
     trouble = run(psql, home, f'CREATE DATABASE {database} TEMPLATE template0;\n')
     if trouble:
         sys.exit(f"cannot make a database for {page}: {trouble.strip()}")
     try:
-        outputs = re.split(rf"^{marker}\n", run(psql, database, script), flags=re.MULTILINE)
+        with tempfile.TemporaryDirectory() as folder:
+            script = script_of(blocks, marker, folder)
+            outputs = re.split(rf"^{marker}\n", run(psql, database, script), flags=re.MULTILINE)
     finally:
         run(psql, home, f"DROP DATABASE {database} (FORCE);\n")
     *reached, rest = outputs  # after each marker comes what the next block prints; nothing after the last
