@@ -22,6 +22,7 @@ import tempfile
 import psycopg
 import pytest
 
+pytest.register_assert_rewrite("dumps")  # its assertions tell what they compared, as those of tests do
 TESTS = pathlib.Path(__file__).resolve().parent.parent
 BINDIR = pathlib.Path(os.environ["QFLOW_PG_BINDIR"])
 MAJOR = int(os.environ["QFLOW_PG_MAJOR"])

@@ -36,8 +36,8 @@ def test_point_in_time_recovery(make_server):
     filled = Filled(server.create_database("jobs"))
     with filled.db.connect() as c:
         c.execute("SELECT pg_create_restore_point('before_the_mistake')")
-        load(c, QUEUE, 10)
-        after = [row for _ in range(10) for row in fetch(c, "jobs", 1)]
+        load(c, QUEUE, 60)
+        after = [row for _ in range(60) for row in fetch(c, "jobs", 1)]  # more ids than the log reserves ahead
         filled.highest = max(row.lease for row in after)
         c.execute("SELECT pg_switch_wal()")
     server.stop()  # archives what is left

@@ -65,8 +65,9 @@ def test_into_a_fresh_database_of_the_same_cluster(make_database, kind):
     restore(dump(filled.db), restored)
     is_the_same(restored, filled)
     is_the_same(filled.db, filled)
-    goes_on(restored, filled, leases_survive=False)
-    goes_on(filled.db, filled, leases_survive=True)
+    there = goes_on(restored, filled, leases_survive=False)
+    here = goes_on(filled.db, filled, leases_survive=True)
+    assert not there & here
 
 
 @every_kind
@@ -110,7 +111,7 @@ def test_rows_alone(make_database, fresh):
         dumps.settle_workflows(c)
     restore(file, fresh)
     assert dict(fresh.execute(f"SELECT id, status FROM {QUEUE}")) == filled.statuses
-    goes_on(fresh, filled, leases_survive=False, highest=0)
+    goes_on(fresh, filled, leases_survive=False, highest=0, sweep="on")
 
 
 @pytest.mark.every_version
@@ -192,6 +193,7 @@ def test_create_database_template(make_database, kind):
         )
     copied = make_database(f"TEMPLATE {filled.db.name}", name="copied", extension=False)
     is_the_same(copied, filled)
-    goes_on(copied, filled, leases_survive=True)
+    there = goes_on(copied, filled, leases_survive=True)
     is_the_same(filled.db, filled)
-    goes_on(filled.db, filled, leases_survive=True)
+    here = goes_on(filled.db, filled, leases_survive=True)
+    assert not there & here, f"lease ids given out in both: {sorted(there & here)}"
