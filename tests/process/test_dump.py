@@ -197,3 +197,33 @@ def test_create_database_template(make_database, kind):
     is_the_same(filled.db, filled)
     here = goes_on(filled.db, filled, leases_survive=True)
     assert not there & here, f"lease ids given out in both: {sorted(there & here)}"
+
+
+def test_what_docs_backup_says_can_go_wrong(make_database, fresh):
+    """The messages of its last table, and what it says of switched-off triggers."""
+    filled = Filled(make_database())
+    server = fresh.server
+
+    def says(message, file, *args):
+        found = server.run("pg_restore", "-e", *args, "-d", fresh.name, file, check=False)
+        assert message in found, found
+
+    alone = dump(filled.db, "--table=app.jobs", form="custom")
+    fresh.execute("CREATE SCHEMA app")
+    says('schema "qflow" does not exist', alone)
+    fresh.execute("DROP SCHEMA app")
+    incomplete = dump(filled.db, "--exclude-table=app.jobs", form="custom")
+    says('relation "app.jobs" does not exist', incomplete)
+    assert fresh.execute("SELECT count(*) FROM qflow.queue") == [(0,)]
+    fresh.execute("DROP EXTENSION qflow CASCADE; DROP SCHEMA app CASCADE; CREATE EXTENSION qflow")
+    fresh.execute("SELECT qflow.create_queue('mine')")
+    says('duplicate key value violates unique constraint "queue_pkey"', dump(filled.db, form="custom"))
+    fresh.execute("DROP EXTENSION qflow CASCADE; DROP SCHEMA app CASCADE; DROP TABLE mine")
+
+    restore(dump(filled.db, form="custom"), fresh, form="custom")
+    fresh.execute(f"TRUNCATE {QUEUE}")
+    restore(dump(filled.db, "--data-only", "--disable-triggers", "--table=app.jobs"), fresh)
+    is_the_same(fresh, filled)
+    wrong = fresh.execute(f"SELECT remedy FROM qflow.verify('{QUEUE}') WHERE check_name = 'return triggers' AND NOT ok")
+    fresh.execute(wrong[0][0])
+    goes_on(fresh, filled, leases_survive=False)

@@ -1,4 +1,5 @@
-"""pg_upgrade with leases out: tables, leases and transaction ids come along; lease ids and floors begin anew."""
+"""pg_upgrade with leases out: tables, leases and transaction ids come along; lease ids and floors begin anew. And the
+other way to a new version, its pg_dump."""
 import pytest
 
 from conftest import BINDIRS, MAJOR, NOT_HERE, Database
@@ -11,8 +12,8 @@ from test_floor_restart import burn
 OLDEST = pytest.param(14, (), ("--no-data-checksums",) if MAJOR >= 18 else (), id="14")
 LAST = pytest.param(MAJOR - 1, ("--data-checksums",), ("--data-checksums",), id=str(MAJOR - 1))
 FROM = [OLDEST] * (MAJOR > 14) + [LAST] * (MAJOR > 15)
-if not FROM:
-    pytest.skip(f"not run: no version before {MAJOR} is served", allow_module_level=True)
+# Without any, pytest would give a reason of its own.
+none_before = pytest.mark.skipif(not FROM, reason=f"not run: qflow serves no version before {MAJOR}")
 
 
 def floors(db):
@@ -23,10 +24,10 @@ def next_xid(db):
     return db.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")[0][0]
 
 
-@pytest.mark.parametrize(("major", "old_options", "new_options"), FROM)
+@none_before
+@pytest.mark.parametrize(("major", "old_options", "new_options"), FROM or [OLDEST])
 def test_upgrade(make_server, major, old_options, new_options):
-    if major not in BINDIRS:
-        pytest.skip(f"not run: {NOT_HERE.get(major, f'there is no PostgreSQL {major}')}")
+    need(major)
     old = make_server("qflow.floor_save_jobs = 1", major=major, initdb=old_options)
     burn(old.create_database("burn", extension=False), 5_000)
     filled = Filled(old.create_database("jobs"))
@@ -47,6 +48,26 @@ def test_upgrade(make_server, major, old_options, new_options):
     with db.connect() as c:
         assert highest(c) == filled.highest
     goes_on(db, filled, leases_survive=True)
+
+
+@none_before
+@pytest.mark.parametrize("major", sorted({14, max(14, MAJOR - 1)}))
+def test_dump_of_an_older_version(make_server, make_database, major):
+    need(major)
+    old = make_server(major=major)
+    burn(old.create_database("burn", extension=False), 5_000)
+    filled = Filled(old.create_database("jobs"))
+    restored = make_database(extension=False)
+    new = restored.server
+    new.run("pg_dump", "-h", old.dir, "-F", "c", "-f", new.dir / "older", "jobs")
+    new.run("pg_restore", "-e", "-d", restored.name, new.dir / "older")
+    is_the_same(restored, filled)
+    goes_on(restored, filled, leases_survive=False)
+
+
+def need(major):
+    if major not in BINDIRS:
+        pytest.skip(f"not run: {NOT_HERE.get(major, f'there is no PostgreSQL {major}')}")
 
 
 def upgrade(old, new):
