@@ -24,7 +24,6 @@ case ${1:-} in
     # pgrx reads pgNN from its configuration while it compiles: give it one that names this PostgreSQL.
     if [ "$config" = "$(pg_home "$major")/bin/pg_config" ]; then
       export CARGO_TARGET_DIR=$CACHE/target/pg$major
-      rm -f "$("$config" --pkglibdir)/qflow.sources" # what the tests left there is no longer what is there
     else
       export PGRX_HOME=$CACHE/install/$(printf '%s' "$config" | sha256sum | cut -c 1-12)
       export CARGO_TARGET_DIR=$PGRX_HOME/target
@@ -43,7 +42,7 @@ case ${1:-} in
     use_postgres "${2:?major version}"
     cargo_step "${LOG:-$ROOT/target/log/install-pg$MAJOR.log}" \
       cargo pgrx install --pg-config "$PG_CONFIG_PATH" --no-default-features --features "pg$MAJOR"
-    sources >"$("$PG_CONFIG_PATH" --pkglibdir)/qflow.sources"
+    stamp "$PG_CONFIG_PATH" >"$(stamp_file "$PG_CONFIG_PATH")"
     chmod a+r "$("$PG_CONFIG_PATH" --pkglibdir)"/qflow*.so "$("$PG_CONFIG_PATH" --sharedir)"/extension/qflow*
     ;;
   *) die "usage: tools/install.sh release PG_CONFIG | debug MAJOR" ;;

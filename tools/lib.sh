@@ -86,8 +86,16 @@ use_postgres() {
   BINDIR=$("$PG_CONFIG_PATH" --bindir)
 }
 
-# sources: a checksum of all that the library is made from; tools/install.sh debug leaves it beside the library.
-sources() { (cd "$ROOT" && find Cargo.toml Cargo.lock qflow.control rust-toolchain.toml src sql -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c 1-16); }
+# stamp PG_CONFIG: a checksum of all that qflow is made from in this tree and of what is installed in that PostgreSQL.
+# tools/install.sh debug leaves it there: as long as it fits, that installation is of this tree.
+stamp() {
+  (
+    cd "$ROOT"
+    find Cargo.toml Cargo.lock qflow.control rust-toolchain.toml src sql -type f -print0 | sort -z | xargs -0 sha256sum
+    sha256sum "$("$1" --pkglibdir)/qflow.so" "$("$1" --sharedir)"/extension/qflow*
+  ) 2>&1 | sha256sum | cut -c 1-16
+}
+stamp_file() { printf '%s' "$("$1" --pkglibdir)/qflow.stamp"; }
 
 # pg_major PG_CONFIG: its major version.
 pg_major() { "$1" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/'; }

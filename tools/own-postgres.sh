@@ -35,7 +35,7 @@ if [ ! -e "$copy/.ok" ]; then
       ln -s "$dir" "$copy/tree$dir"
     fi
   done
-  rm -f "$copy/tree$("$config" --pkglibdir)"/qflow*.so "$copy/tree$("$config" --sharedir)"/extension/qflow*
+  rm -f "$copy/tree$("$config" --pkglibdir)"/qflow{*.so,.stamp} "$copy/tree$("$config" --sharedir)"/extension/qflow*
   python3 "$ROOT/tools/pgrx_config.py" "$copy/pgrx/config.toml" replace "pg$major=$copy/tree$bin/pg_config"
   touch "$copy/.ok"
 fi

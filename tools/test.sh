@@ -115,17 +115,16 @@ run_docs() {
 # other_versions: for tests of upgrades, `14=/its/bin` for each other version that has qflow of this tree, else `14:why not`.
 # Holds their locks, shared, so that no other run puts its own library there meanwhile.
 other_versions() {
-  local major home stamp fd
+  local major home fd
   for major in $PG_MAJORS; do
     [ "$major" != "$MAJOR" ] || continue
     home=$(pg_home "$major")
-    stamp=$("$home/bin/pg_config" --pkglibdir 2>/dev/null)/qflow.sources || true
-    if [ ! -e "$stamp" ]; then
+    if [ ! -x "$home/bin/pg_config" ] || [ ! -e "$(stamp_file "$home/bin/pg_config")" ]; then
       OTHERS+="$major:qflow is not installed into PostgreSQL $major (make test PG=\"$major $MAJOR\" does)"$'\n'
     elif ! { exec {fd}>"$CACHE/pg$major.lock" && flock -sn "$fd"; }; then
       OTHERS+="$major:another run is at PostgreSQL $major"$'\n'
-    elif [ "$(cat "$stamp")" != "$(sources)" ]; then
-      OTHERS+="$major:qflow in PostgreSQL $major is of other sources (make test PG=\"$major $MAJOR\" installs it)"$'\n'
+    elif [ "$(cat "$(stamp_file "$home/bin/pg_config")")" != "$(stamp "$home/bin/pg_config")" ]; then
+      OTHERS+="$major:qflow in PostgreSQL $major is not a build of this tree (make test PG=\"$major $MAJOR\" installs it)"$'\n'
     else
       OTHERS+="$major=$home/bin"$'\n'
     fi
@@ -175,7 +174,6 @@ run_version() {
   exec 9>"$CACHE/pg$MAJOR.lock"
   flock -n 9 || { say "waiting for another run on PostgreSQL $MAJOR"; flock 9; }
   say "== PostgreSQL $("$PG_CONFIG_PATH" --version | sed 's/PostgreSQL //') =="
-  rm -f "$("$PG_CONFIG_PATH" --pkglibdir)/qflow.sources" # until the build without tests is there
   if wanted rust; then run_rust; fi
   if wanted golden || wanted isolation || wanted docs || wanted process; then
     say "PostgreSQL $MAJOR: installing the build without tests"
