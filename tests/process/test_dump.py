@@ -4,7 +4,7 @@ import pytest
 
 import dumps
 from conftest import Server
-from dumps import QUEUE, Filled, every_kind, goes_on, is_the_same
+from dumps import QUEUE, Filled, every_kind, goes_on, is_the_same, rows, source
 from jobs import drain, fetch, load, statuses, until
 
 FORMS = {"plain": ["-F", "p"], "custom": ["-F", "c"], "directory": ["-F", "d", "-j", "2"]}
@@ -51,7 +51,7 @@ def restore(file, db, *args, form="plain"):
 @every_kind
 @pytest.mark.parametrize("form", FORMS)
 def test_into_another_cluster(make_database, fresh, form, kind):
-    filled = Filled(make_database(), kind)
+    filled = source(make_database, kind)
     restore(dump(filled.db, form=form), fresh, form=form)
     is_the_same(fresh, filled)
     goes_on(fresh, filled, leases_survive=False)
@@ -60,7 +60,7 @@ def test_into_another_cluster(make_database, fresh, form, kind):
 @every_kind
 def test_into_a_fresh_database_of_the_same_cluster(make_database, kind):
     """Beside the original, which goes on as if nothing had been."""
-    filled = Filled(make_database(), kind)
+    filled = source(make_database, kind)
     restored = make_database(name="restored", extension=False)
     restore(dump(filled.db), restored)
     is_the_same(restored, filled)
@@ -73,7 +73,7 @@ def test_into_a_fresh_database_of_the_same_cluster(make_database, kind):
 @every_kind
 def test_one_schema(make_database, fresh, kind):
     """With --extension the registry is in it."""
-    filled = Filled(make_database(), kind)
+    filled = source(make_database, kind)
     filled.db.execute("CREATE TABLE elsewhere (i int)")
     restore(dump(filled.db, "--schema=app", "--extension=qflow", form="custom"), fresh, form="custom")
     assert fresh.execute("SELECT to_regclass('elsewhere')") == [(None,)]
@@ -85,7 +85,7 @@ def test_one_schema(make_database, fresh, kind):
 @pytest.mark.parametrize("what", ["--table=app.jobs", "--schema=app"])
 def test_without_registry(make_database, fresh, what, kind):
     """Rows and table come, the registration does not: create_queue adopts the table again."""
-    filled = Filled(make_database(), kind)
+    filled = source(make_database, kind)
     file = dump(filled.db, what)
     fresh.execute("CREATE EXTENSION qflow")
     if what.startswith("--table"):
@@ -99,10 +99,24 @@ def test_without_registry(make_database, fresh, what, kind):
     goes_on(fresh, filled, leases_survive=False, highest=newest)
 
 
+@every_kind
+def test_one_table_where_it_was(make_database, kind):
+    """Dropped by mistake, restored, registered again: its old row in the registry, workflows and leases are no obstacle."""
+    filled = source(make_database, kind)
+    file = dump(filled.db, "--table=app.jobs")
+    with filled.db.connect() as c:
+        c.execute(f"DROP TABLE {QUEUE}")
+        restore(file, filled.db)
+        assert rows(c) == filled.rows
+        dumps.register(c)
+        c.execute("SELECT qflow.alter_workflow('jobs', retry_delay_ms => 0)")
+    goes_on(filled.db, filled, leases_survive=False)
+
+
 @pytest.mark.every_version
 def test_rows_alone(make_database, fresh):
     """Into a queue that is there: restored jobs keep their state, and what arrives as pending is due."""
-    filled = Filled(make_database())
+    filled = source(make_database)
     file = dump(filled.db, "--data-only", "--table=app.jobs")
     fresh.execute("CREATE EXTENSION qflow")
     fresh.execute("CREATE SCHEMA app")
@@ -135,7 +149,7 @@ def test_by_an_ordinary_role(make_database, fresh):
 @pytest.mark.every_version
 def test_in_place_while_consumers_are_connected(make_database):
     """An older dump over the database: a consumer whose connection outlives it gets no lease id that it got before."""
-    filled = Filled(make_database())
+    filled = source(make_database)
     file = dump(filled.db, form="custom")
     with filled.db.connect() as c:
         load(c, QUEUE, 10)
@@ -173,7 +187,7 @@ def test_extension_dropped_and_made_again(make_database):
 @pytest.mark.every_version
 def test_a_dropped_table_is_not_dumped(make_database, fresh):
     """The registry's row of a table that is gone would come back as a number, and that is some other table there."""
-    filled = Filled(make_database())
+    filled = source(make_database)
     filled.db.execute("SELECT qflow.create_queue('app.gone')")
     filled.db.execute("DROP TABLE app.gone")
     restore(dump(filled.db), fresh)
@@ -184,7 +198,7 @@ def test_a_dropped_table_is_not_dumped(make_database, fresh):
 @every_kind
 def test_create_database_template(make_database, kind):
     """Original and copy go on independently."""
-    filled = Filled(make_database(), kind)
+    filled = source(make_database, kind)
     server = filled.db.server
     with server.connect() as c:
         until(
@@ -201,7 +215,7 @@ def test_create_database_template(make_database, kind):
 
 def test_what_docs_backup_says_can_go_wrong(make_database, fresh):
     """The messages of its last table, and what it says of switched-off triggers."""
-    filled = Filled(make_database())
+    filled = source(make_database)
     server = fresh.server
 
     def says(message, file, *args):

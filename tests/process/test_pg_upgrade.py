@@ -9,8 +9,8 @@ from test_floor_restart import burn
 
 # From the oldest version and from the one before; with and without data checksums, which both sides must agree on
 # (from 18 on initdb switches them on).
-OLDEST = pytest.param(14, (), ("--no-data-checksums",) if MAJOR >= 18 else (), id="14")
-LAST = pytest.param(MAJOR - 1, ("--data-checksums",), ("--data-checksums",), id=str(MAJOR - 1))
+OLDEST = pytest.param(14, "created", (), ("--no-data-checksums",) if MAJOR >= 18 else (), id="14")
+LAST = pytest.param(MAJOR - 1, "adopted_second", ("--data-checksums",), ("--data-checksums",), id=str(MAJOR - 1))
 FROM = [OLDEST] * (MAJOR > 14) + [LAST] * (MAJOR > 15)
 # Without any, pytest would give a reason of its own.
 none_before = pytest.mark.skipif(not FROM, reason=f"not run: qflow serves no version before {MAJOR}")
@@ -25,12 +25,12 @@ def next_xid(db):
 
 
 @none_before
-@pytest.mark.parametrize(("major", "old_options", "new_options"), FROM or [OLDEST])
-def test_upgrade(make_server, major, old_options, new_options):
+@pytest.mark.parametrize(("major", "kind", "old_options", "new_options"), FROM or [OLDEST])
+def test_upgrade(make_server, major, kind, old_options, new_options):
     need(major)
     old = make_server("qflow.floor_save_jobs = 1", major=major, initdb=old_options)
     burn(old.create_database("burn", extension=False), 5_000)
-    filled = Filled(old.create_database("jobs"))
+    filled = Filled(old.create_database("jobs"), kind)
     assert "(0 floors)" not in floors(filled.db)
     filled.highest, xid = highest(filled.db.connect()), next_xid(filled.db)
     old.stop()
