@@ -44,7 +44,7 @@ BEGIN
         EXECUTE format('CREATE TABLE evil.%I (nothing int)', c);
     END LOOP;
     -- qflow's functions, under their own names
-    FOR f IN SELECT p.proname, pg_get_function_arguments(p.oid) AS arguments, pg_get_function_result(p.oid) AS result, p.proretset AS plain FROM pg_proc AS p WHERE p.pronamespace = 'qflow'::regnamespace AND p.prorettype <> 'trigger'::regtype LOOP
+    FOR f IN SELECT p.proname, pg_get_function_arguments(p.oid) AS arguments, pg_get_function_result(p.oid) AS result, p.proretset OR p.prorettype = 'void'::regtype AS plain FROM pg_proc AS p WHERE p.pronamespace = 'qflow'::regnamespace AND p.prorettype <> 'trigger'::regtype LOOP
         BEGIN
             EXECUTE format('CREATE FUNCTION evil.%I(%s) RETURNS %s LANGUAGE plpgsql AS $b$ BEGIN PERFORM evil.note(%L); RETURN%s; END $b$', f.proname, f.arguments, f.result, f.proname, CASE WHEN NOT f.plain THEN ' NULL' END);
         EXCEPTION WHEN duplicate_function THEN NULL; END;
