@@ -14,6 +14,9 @@ use crate::queue::settings::MAX_MS;
 use crate::queue::workflow::check_hints;
 use crate::resource::hints::{self, Hints};
 
+/// How often a fetch that finds nothing looks further into a table that was restored, copied or adopted.
+const LOOKS: usize = 4;
+
 crate::entry_points! {
     qflow_fetch, pg_finfo_qflow_fetch => fetch;
 }
@@ -33,7 +36,12 @@ fn fetch(call: &Call) -> Result<Arg> {
         return Ok(None);
     }
     reap::look_after(&workflow.queue, value::now())?;
-    deliver(&sink, &workflow, demand, batch_size, &hints)?;
+    for _ in 0..=LOOKS {
+        let is_empty = deliver(&sink, &workflow, demand, batch_size, &hints)? == 0;
+        if !is_empty || !reap::look_further(&workflow.queue, value::now()) {
+            break;
+        }
+    }
     Ok(None)
 }
 
@@ -43,7 +51,7 @@ fn deliver(
     demand: Option<i64>,
     batch_size: Option<i64>,
     hints: &Hints,
-) -> Result<()> {
+) -> Result<i64> {
     let batch_size = batch_size.unwrap_or_else(|| workflow.settings.batch_size());
     let jobs = demand.unwrap_or_else(|| batch_size.min(guc::max_demand()));
     let demand = Demand {
@@ -69,7 +77,8 @@ fn deliver(
             row.datum(6),
             None,
         ]);
-    })
+    })?;
+    Ok(delivered)
 }
 
 /// A number of jobs, at most the cap on demand.

@@ -88,8 +88,10 @@ const INCARNATION: &str = "SELECT i, EXISTS (
         EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time())) AS i";
 
 const JUMP: &str = "SELECT pg_catalog.setval('qflow.lease_id'::pg_catalog.regclass,
-        GREATEST(pg_catalog.nextval('qflow.lease_id'::pg_catalog.regclass), $1)
-            OPERATOR(pg_catalog.+) 4294967296
+        GREATEST(
+            GREATEST(pg_catalog.nextval('qflow.lease_id'::pg_catalog.regclass), $1) OPERATOR(pg_catalog.+) 4294967296,
+            pg_catalog.floor(EXTRACT(epoch FROM pg_catalog.clock_timestamp()))::pg_catalog.int8
+                OPERATOR(pg_catalog.*) 1048576)
             OPERATOR(pg_catalog.+) pg_catalog.floor(pg_catalog.random() OPERATOR(pg_catalog.*) 4294967296)::pg_catalog.int8)";
 
 const NOTE_INCARNATION: &str = "WITH old AS (

@@ -128,6 +128,23 @@ pub fn look_after(queue: &Queue, now: i64) -> Result<()> {
     Ok(())
 }
 
+/// For a fetch that found nothing in a table that was restored, copied or adopted: goes on looking through it, and says
+/// whether it is worth to look for jobs once more. After a pass it rests, as `look_after` does.
+pub fn look_further(queue: &Queue, now: i64) -> bool {
+    let rested = queue.jobs.last_pass.get();
+    if queue.row.is_at_home()
+        || !xact::is_read_committed()
+        || (now >= rested && now.saturating_sub(rested) < FETCH_EVERY)
+    {
+        return false;
+    }
+    let more = attempt(AssertUnwindSafe(|| sweep::look_through(queue, now))).unwrap_or(false);
+    if !more {
+        queue.jobs.last_pass.set(now);
+    }
+    true
+}
+
 fn report(queue: &Queue, task: &str, outcome: std::result::Result<(), crate::host::subtransaction::Caught>) {
     if let Err(caught) = outcome {
         pgrx::warning!("qflow could not {task} in queue {}: {} ({})", queue.name, caught.message, caught.sqlstate);

@@ -97,8 +97,18 @@ pub fn persistent(queue: &Queue, now: i64) -> Result<Reaped> {
     if queue.row.is_at_home() && !guc::sweep() {
         return Ok(Reaped::default());
     }
+    Ok(go_on(queue, now)?.map_or_else(Reaped::default, |outcome| outcome.reaped))
+}
+
+/// One chunk more of a restored, copied or adopted table, for a fetch that found nothing: what is pending there may not
+/// be within reach yet. False when the pass is through, or another session is at it.
+pub fn look_through(queue: &Queue, now: i64) -> Result<bool> {
+    Ok(go_on(queue, now)?.is_some_and(|outcome| !outcome.is_through))
+}
+
+fn go_on(queue: &Queue, now: i64) -> Result<Option<Outcome>> {
     let Some(before) = position(queue)? else {
-        return Ok(Reaped::default());
+        return Ok(None);
     };
     // An adoption has done that.
     if before.next_id.is_none() && queue.row.home == Home::Elsewhere {
@@ -116,7 +126,7 @@ pub fn persistent(queue: &Queue, now: i64) -> Result<Reaped> {
     if outcome.is_through && !left_over && !queue.row.is_at_home() {
         registry::settle_in(queue.row.number)?;
     }
-    Ok(outcome.reaped)
+    Ok(Some(outcome))
 }
 
 /// How many jobs the sweep of a queue ever found; 0 in a healthy database.

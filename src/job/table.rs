@@ -21,6 +21,8 @@ pub struct JobTable {
     plans: [OnceCell<Plan>; STATEMENTS],
     /// When this session last took back expired leases here, microseconds.
     pub last_reap: Cell<i64>,
+    /// When a pass through a table from elsewhere was last through, as far as this session saw, microseconds.
+    pub last_pass: Cell<i64>,
 }
 
 /// A job that could be claimed.
@@ -82,6 +84,7 @@ impl JobTable {
             shape: Shape::checked(table, name)?,
             plans: std::array::from_fn(|_| OnceCell::new()),
             last_reap: Cell::new(0),
+            last_pass: Cell::new(i64::MIN),
         })
     }
 
