@@ -5,6 +5,7 @@ pub mod call;
 pub mod column_default;
 pub mod identity;
 pub mod lock;
+pub mod passing;
 pub mod relation;
 pub mod rows;
 pub mod sequence;

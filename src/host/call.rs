@@ -2,7 +2,7 @@
 
 use pgrx::{pg_sys, FromDatum};
 
-use super::value;
+use super::{passing, value};
 use crate::error::{Error, Result};
 
 /// The arguments of a call. NULL means "not given" where a default exists, and is 22004 where none does.
@@ -121,17 +121,33 @@ macro_rules! entry_points {
         /// # Safety
         /// Called by the server only, as a function of calling convention version 1.
         #[no_mangle]
-        #[pgrx::pg_guard]
         pub unsafe extern "C-unwind" fn $symbol(fcinfo: pgrx::pg_sys::FunctionCallInfo) -> pgrx::pg_sys::Datum {
-            // SAFETY: `fcinfo` comes from the server, for this very call.
-            let call = unsafe { $crate::host::call::Call::new(fcinfo) };
-            let answer = match $function(&call) {
-                Ok(answer) => answer,
-                Err(error) => { error.raise(); None }
-            };
-            // SAFETY: as above.
-            unsafe { (*fcinfo).isnull = answer.is_none() };
-            answer.unwrap_or(pgrx::pg_sys::Datum::from(0usize))
+            // SAFETY: `fcinfo` comes from the server, for this very call; nothing here is to be dropped.
+            unsafe { $crate::host::call::run(fcinfo, $function) }
         }
     )* };
+}
+
+/// The body of every entry point.
+///
+/// # Safety
+/// `fcinfo` must be the one that the server passed to the running function, and nothing above may have to be dropped.
+pub unsafe fn run(fcinfo: pg_sys::FunctionCallInfo, function: fn(&Call) -> Result<value::Arg>) -> pg_sys::Datum {
+    // SAFETY: as demanded; the guard lets no panic out.
+    unsafe { pg_sys::panic::pgrx_extern_c_guard(|| passing::through(|| answer(fcinfo, function))).unwrap_or_throw() }
+}
+
+fn answer(fcinfo: pg_sys::FunctionCallInfo, function: fn(&Call) -> Result<value::Arg>) -> pg_sys::Datum {
+    // SAFETY: `fcinfo` comes from the server, for this very call.
+    let call = unsafe { Call::new(fcinfo) };
+    let answer = match function(&call) {
+        Ok(answer) => answer,
+        Err(error) => {
+            error.raise();
+            None
+        }
+    };
+    // SAFETY: as above.
+    unsafe { (*fcinfo).isnull = answer.is_none() };
+    answer.unwrap_or(pg_sys::Datum::from(0usize))
 }
