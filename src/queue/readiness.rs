@@ -126,8 +126,9 @@ fn jobs(queue: &QueueRow) -> Result<Option<Check>> {
     Ok(Some(Check::well("jobs", detail)))
 }
 
+/// `-infinity` and `infinity` are the ends of i64.
 fn wait_ms(until: i64) -> i64 {
-    (until - value::now()).max(0) / 1_000
+    until.saturating_sub(value::now()).max(0) / 1_000
 }
 
 /// A text as SQL writes it.

@@ -82,6 +82,11 @@ SELECT count(*) FROM qflow.fetch('embed', 10);
 SELECT detail FROM qflow.readiness('embed') WHERE check_name = 'jobs';
 SELECT qflow.enqueue('app.jobs', '4', delay_ms => 3600000);
 SELECT regexp_replace(detail, '\d{7}', 'N') AS detail FROM qflow.readiness('embed') WHERE check_name = 'jobs';
+-- Times without end are no numbers to count with.
+UPDATE app.jobs SET available_at = '-infinity' WHERE status = 'pending';
+SELECT detail FROM qflow.readiness('embed') WHERE check_name = 'jobs';
+UPDATE app.jobs SET available_at = 'infinity' WHERE status = 'pending';
+SELECT regexp_replace(detail, '\d{13,}', 'N') AS detail FROM qflow.readiness('embed') WHERE check_name = 'jobs';
 -- Looking changes nothing.
 BEGIN;
 SELECT count(*) FROM qflow.readiness('embed');
