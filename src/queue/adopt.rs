@@ -13,7 +13,8 @@ use crate::host::{identity, relation};
 use crate::job::lease;
 
 /// Refuses what cannot become a queue: 42501 for a table of somebody else, 42809 for what is no ordinary table or lacks
-/// what nobody can add, 42804 for a column of another type. Changes and locks nothing.
+/// what nobody can add, 42804 for a column of another type, 22023 for a time zone that does not exist where one is
+/// needed. Changes and locks nothing.
 pub fn inspect(table: pg_sys::Oid) -> Result<()> {
     let name = relation::display_name(table);
     let cannot = |why: &str| Error::not_adoptable(format!("{name} cannot become a queue: {why}"));
@@ -39,7 +40,8 @@ pub fn inspect(table: pg_sys::Oid) -> Result<()> {
         faults.extend(gaps::key_faults(&columns, &catalog::indexes(table)?).into_iter().map(str::to_owned));
     }
     match faults.is_empty() {
-        true => Ok(()),
+        true if gaps::naive_columns(&columns).is_empty() => Ok(()),
+        true => gaps::check_zone(&guc::naive_timezone()),
         false => Err(cannot(&faults.join(", ")).hint(
             "A queue's table has id (integer or bigint, unique, with a default), data jsonb and a text status. \
              To make a new queue choose another name.",

@@ -4,7 +4,7 @@ use super::catalog;
 use super::definition::{self, Check, Column, Filling, Index, CHECKS, COLUMNS, INDEXES, STORAGE, TRIGGERS};
 use crate::error::Result;
 use crate::host::spi::{connected, once};
-use crate::host::{identity, relation};
+use crate::host::{identity, relation, value};
 use pgrx::pg_sys;
 
 /// Defaults that give the time of the session's zone, as the server prints them.
@@ -116,6 +116,13 @@ pub fn naive_columns(found: &[catalog::Column]) -> Vec<&str> {
     found.iter().filter(naive).map(|column| column.name.as_str()).collect()
 }
 
+const AT_ZONE: &str = "SELECT pg_catalog.timezone($1, pg_catalog.now())";
+
+/// Raises 22023 for a time zone that PostgreSQL does not know: as part of a default it would fail every insert.
+pub fn check_zone(zone: &str) -> Result<()> {
+    connected(|spi| once(spi, AT_ZONE, &[(pg_sys::TEXTOID, value::text(zone))]).map(|_| ()))
+}
+
 /// CHECKs that are not there.
 pub fn missing_checks(found: &[String]) -> Vec<&'static Check> {
     CHECKS.iter().filter(|check| !found.iter().any(|name| name == check.name)).collect()
@@ -176,10 +183,12 @@ pub fn obstacles(table: pg_sys::Oid, triggers: &[catalog::Trigger]) -> Vec<(Stri
     found
 }
 
-const WORDS: &str = "SELECT pg_catalog.count(*), pg_catalog.string_agg(DISTINCT pg_catalog.left(j.status, 40), ', ')
-    FROM {q} j WHERE j.status OPERATOR(pg_catalog.<>) ALL ('{pending,in_progress,completed,failed}')";
+const WORDS: &str = "SELECT pg_catalog.count(*),
+        pg_catalog.string_agg(DISTINCT COALESCE(pg_catalog.left(j.status, 40), 'NULL'), ', ')
+    FROM {q} j WHERE (j.status OPERATOR(pg_catalog.=) ANY ('{pending,in_progress,completed,failed}')) IS NOT TRUE";
 
-/// How many rows have a status that is none of the four words, and these words. Reads the whole table, as its owner.
+/// How many rows have a status that is none of the four words, and these words; no status is one of them. Reads the
+/// whole table, as its owner.
 pub fn unknown_words(owner: pg_sys::Oid, table: &str) -> Result<(i64, String)> {
     identity::restricted_as(owner, || {
         connected(|spi| {

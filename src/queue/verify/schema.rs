@@ -133,11 +133,10 @@ fn constraints(row: &QueueRow, facts: &Facts, filling: &Filling) -> Result<Check
     Ok(Check::gap("constraints", format!("Missing: {}.{left_out}", names.join(", ")), ddl.join(" ")))
 }
 
-/// Only looked for where no CHECK keeps them out.
+/// Looked for also where the CHECK is there: it lets NULL pass, and says nothing of older rows.
 fn status_words(row: &QueueRow, facts: &Facts, name: &str) -> Result<Option<Check>> {
     let has_status = facts.columns.iter().any(|column| column.name == "status");
-    let is_kept_out = facts.checks.iter().any(|check| check == "qflow_status");
-    let Some(owner) = relation::owner(row.table).filter(|_| has_status && !is_kept_out) else {
+    let Some(owner) = relation::owner(row.table).filter(|_| has_status) else {
         return Ok(None);
     };
     Ok(match gaps::unknown_words(owner, name)? {
@@ -146,7 +145,8 @@ fn status_words(row: &QueueRow, facts: &Facts, name: &str) -> Result<Option<Chec
             "status words",
             format!("{count} rows have a status that no queue knows, and are left alone: {words}"),
             format!(
-                "UPDATE {name} SET status = … WHERE status NOT IN ('pending', 'in_progress', 'completed', 'failed');"
+                "UPDATE {name} SET status = … \
+                 WHERE (status IN ('pending', 'in_progress', 'completed', 'failed')) IS NOT TRUE;"
             ),
         )),
     })

@@ -124,6 +124,18 @@ CREATE TABLE words (id int GENERATED ALWAYS AS IDENTITY UNIQUE, data jsonb, stat
 INSERT INTO words (data, status) VALUES ('1', 'pending'), ('2', 'archived'), ('3', NULL), ('4', 'paused'), ('5', 'archived');
 SELECT qflow.create_queue('words', retries => 0);
 SELECT check_name, detail FROM qflow.verify('words') WHERE check_name IN ('constraints', 'status words');
+-- So is no status at all, which no CHECK keeps out.
+CREATE TABLE silent (id serial primary key, data jsonb, status text default 'pending');
+INSERT INTO silent (data, status) VALUES ('1', 'pending'), ('2', NULL);
+SELECT qflow.create_queue('silent');
+SELECT detail, remedy FROM qflow.verify('silent') WHERE check_name = 'status words';
+SELECT id FROM qflow.fetch('silent', 10);
+DROP TABLE silent;
+-- A time zone that does not exist would make a default that fails every insert.
+CREATE TABLE zoned (id serial primary key, data jsonb, status text, inserted_at timestamp);
+SET qflow.naive_timezone = 'Nowhere/Land';
+SELECT qflow.create_queue('zoned');
+RESET qflow.naive_timezone;
 SELECT id, attempt FROM qflow.fetch('words', 10);
 SELECT qflow.fail('words', array_agg(id), array_agg(lease), 'a reason that is too long for the column') FROM words WHERE lease IS NOT NULL;
 SELECT id, status, failure_reason FROM words ORDER BY id;
