@@ -11,16 +11,20 @@ consume, ownership to administer.';
 -- Queues
 
 COMMENT ON FUNCTION qflow.create_queue(text, bigint, bigint, bigint, bigint, bigint, text, boolean, text) IS
-'Makes a queue table, with its indexes, checks and trigger, and registers one workflow for it: workflow, or else the
-name of the table. Returns the qualified name of the table, quoted where needed.
-queue: read like a table name; without a schema it is made in the current one. The caller becomes its owner.
+'Makes a queue table, with its indexes, checks and triggers, or adopts a table that exists: it needs id (integer or
+bigint, unique, with a default), data jsonb and a text status; rows and objects of its owner stay, what the queue lacks is
+added. Registers one workflow for it: workflow, or else the name of the table. Returns the qualified name of the table,
+quoted where needed.
+queue: read like a table name; without a schema it is looked for and made in the current one. The caller becomes owner of
+a new table, and must own one that exists.
 timeout_ms (from 1), retries (from 0), batch_size (from 1): NULL leaves them to the settings qflow.default_*.
 retention_ms, failed_retention_ms: the age from which purge_queue deletes completed and failed jobs; NULL keeps them.
 on_complete: keep, or delete: then ack deletes the job. if_not_exists: an existing queue is returned unchanged.
-Locks: ACCESS EXCLUSIVE on the new table; SHARE UPDATE EXCLUSIVE on the registry until the end of the transaction, so
-calls that make queues wait for each other. Needs CREATE on the schema; where the queue exists, the right to consume.
-Errors: 22004 NULL, 22023 bad value, 42501 right missing, 42704 no schema to make it in, 42710 queue or workflow
-exists, 42809 the table exists and is not a queue (adoption is not there yet), or the schema is a system''s.';
+Locks: ACCESS EXCLUSIVE on the table, on one that exists while indexes are built and rows looked at; SHARE UPDATE
+EXCLUSIVE on the registry; both until the end of the transaction, so calls that make queues wait for each other. Needs
+CREATE on the schema for a new table; where the queue exists, the right to consume.
+Errors: 22004 NULL, 22023 bad value, 42501 right missing or not the owner, 42704 no schema to make it in, 42710 queue or
+workflow exists, 42804 a column of another type, 42809 it cannot become a queue, or the schema is a system''s.';
 
 COMMENT ON FUNCTION qflow.alter_queue(text, bigint, bigint, bigint, bigint, bigint, text) IS
 'Changes settings of a queue; NULL leaves a setting as it is. Returns true when something changed. Workflows that have a
