@@ -61,6 +61,8 @@ pub struct Column {
     pub is_identity: bool,
     /// Whether it is computed from others.
     pub is_generated: bool,
+    /// Whether it may be NULL.
+    pub is_nullable: bool,
 }
 
 const COLUMNS: &str = "SELECT a.attname::pg_catalog.text, a.atttypid,
@@ -68,7 +70,7 @@ const COLUMNS: &str = "SELECT a.attname::pg_catalog.text, a.atttypid,
         CASE WHEN a.atttypid OPERATOR(pg_catalog.=) 'pg_catalog.varchar'::pg_catalog.regtype::pg_catalog.oid
             AND a.atttypmod OPERATOR(pg_catalog.>) 4 THEN a.atttypmod OPERATOR(pg_catalog.-) 4 END,
         pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.attidentity OPERATOR(pg_catalog.<>) ''::\"char\",
-        a.attgenerated OPERATOR(pg_catalog.<>) ''::\"char\"
+        a.attgenerated OPERATOR(pg_catalog.<>) ''::\"char\", NOT a.attnotnull
     FROM pg_catalog.pg_attribute a
     LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid OPERATOR(pg_catalog.=) a.attrelid
         AND d.adnum OPERATOR(pg_catalog.=) a.attnum
@@ -180,6 +182,7 @@ pub fn columns(table: pg_sys::Oid) -> Result<Vec<Column>> {
             default: row.text(5)?,
             is_identity: row.flag(6),
             is_generated: row.flag(7),
+            is_nullable: row.flag(8),
         })
     })
 }

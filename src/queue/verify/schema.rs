@@ -133,10 +133,11 @@ fn constraints(row: &QueueRow, facts: &Facts, filling: &Filling) -> Result<Check
     Ok(Check::gap("constraints", format!("Missing: {}.{left_out}", names.join(", ")), ddl.join(" ")))
 }
 
-/// Looked for also where the CHECK is there: it lets NULL pass, and says nothing of older rows.
+/// Only looked for where they are not kept out: the CHECK lets NULL pass.
 fn status_words(row: &QueueRow, facts: &Facts, name: &str) -> Result<Option<Check>> {
-    let has_status = facts.columns.iter().any(|column| column.name == "status");
-    let Some(owner) = relation::owner(row.table).filter(|_| has_status) else {
+    let is_checked = facts.checks.iter().any(|check| check == "qflow_status");
+    let is_open = |column: &Column| column.name == "status" && (!is_checked || column.is_nullable);
+    let Some(owner) = relation::owner(row.table).filter(|_| facts.columns.iter().any(is_open)) else {
         return Ok(None);
     };
     Ok(match gaps::unknown_words(owner, name)? {
