@@ -42,12 +42,16 @@ fn create_queue(call: &Call) -> Result<Arg> {
     if let Some(name) = look()? {
         return Ok(value::text(&name));
     }
+    let existing = match create::lock_table(&wanted) {
+        // Somebody else may have made it while we waited.
+        Err(error) if if_not_exists && error.code() == "42710" => None,
+        other => other?,
+    };
     create::lock_registry()?;
-    // Somebody else may have made it while we waited.
     if let Some(name) = look()? {
         return Ok(value::text(&name));
     }
-    let row = make(&wanted, &workflow)?;
+    let row = make(&wanted, existing, &workflow)?;
     Ok(relation::qualified_name(row.table)?.as_deref().and_then(value::text))
 }
 
@@ -64,8 +68,8 @@ fn existing(name: &QueueName) -> Result<Option<String>> {
     }
 }
 
-fn make(wanted: &Wanted, workflow: &str) -> Result<QueueRow> {
-    let row = create::create(wanted)?;
+fn make(wanted: &Wanted, existing: Option<pg_sys::Oid>, workflow: &str) -> Result<QueueRow> {
+    let row = create::create(wanted, existing)?;
     let queue = cache::queue_of(row.table, Purpose::Jobs)?
         .ok_or_else(|| Error::internal("the queue just made is not there"))?;
     workflows::create(workflow, &queue, &WorkflowSettings::default(), false).map_err(|error| {

@@ -33,7 +33,7 @@ const DEPTHS: &str = "SELECT
         pg_catalog.count(*) FILTER (WHERE j.status OPERATOR(pg_catalog.=) 'failed'),
         pg_catalog.floor(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-)
             pg_catalog.min(j.inserted_at{inserted_zone}) FILTER (WHERE j.status OPERATOR(pg_catalog.=) 'pending'
-                AND (j.available_at IS NULL
+                AND pg_catalog.isfinite(j.inserted_at{inserted_zone}) AND (j.available_at IS NULL
                     OR j.available_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp())))
             OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8
     FROM {q} j";

@@ -17,6 +17,11 @@ pub fn lock_to_look(table: pg_sys::Oid) -> bool {
     lock(table, pg_sys::AccessShareLock)
 }
 
+/// The same with ACCESS EXCLUSIVE: nobody else can read, write or change it until the transaction ends.
+pub fn lock_to_change(table: pg_sys::Oid) -> bool {
+    lock(table, pg_sys::AccessExclusiveLock)
+}
+
 fn lock(table: pg_sys::Oid, mode: u32) -> bool {
     // SAFETY: opens and closes the relation, keeping the lock.
     unsafe {
@@ -85,7 +90,7 @@ pub fn display_schema(table: pg_sys::Oid) -> String {
 pub fn may_enter_schema(table: pg_sys::Oid) -> bool {
     // SAFETY: the look-up answers InvalidOid when the table is gone.
     let schema = unsafe { pg_sys::get_rel_namespace(table) };
-    schema != pg_sys::InvalidOid && compat::may_use_schema(schema, super::identity::current_user())
+    schema != pg_sys::InvalidOid && compat::may_in_schema(schema, super::identity::current_user(), pg_sys::ACL_USAGE)
 }
 
 /// Whether the current user may read at least one column of the table.
@@ -185,10 +190,19 @@ pub fn has_deferred_triggers(table: pg_sys::Oid) -> bool {
 
 /// Whether a table's owner has USAGE on its schema: without it no statement of his can name the table.
 pub fn owner_may_enter(table: pg_sys::Oid) -> bool {
+    owner_may(table, pg_sys::ACL_USAGE)
+}
+
+/// Whether a table's owner may make indexes, which belong to its schema.
+pub fn owner_may_create(table: pg_sys::Oid) -> bool {
+    owner_may(table, pg_sys::ACL_CREATE)
+}
+
+fn owner_may(table: pg_sys::Oid, right: u32) -> bool {
     // SAFETY: as above.
     let schema = unsafe { pg_sys::get_rel_namespace(table) };
     match owner(table) {
-        Some(owner) if schema != pg_sys::InvalidOid => compat::may_use_schema(schema, owner),
+        Some(owner) if schema != pg_sys::InvalidOid => compat::may_in_schema(schema, owner, right),
         _ => false,
     }
 }

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::guc;
 use crate::host::spi::{connected, kept, Mode};
 use crate::host::{value, xact};
-use crate::queue::registry::as_owner;
+use crate::queue::registry::{self, as_owner};
 
 /// A session reads the others' copies again after this long, microseconds.
 const READ_AGAIN: i64 = 100_000;
@@ -31,7 +31,9 @@ const SAVE: &str = "UPDATE qflow.floor SET system_identifier = $2, database_oid 
 /// One session's knowledge of a queue's floor.
 #[derive(Default, Clone)]
 struct Known {
-    table: u32,
+    table: pg_sys::Oid,
+    /// The registry that gave the queue its number: after DROP EXTENSION another one may give it again.
+    registry: pg_sys::Oid,
     floor: Floor,
     read_at: i64,
     saved_at: i64,
@@ -44,10 +46,10 @@ thread_local! {
 
 /// The best floor known for a queue. Whoever uses it with evidence must take that evidence after this call.
 pub fn current(queue: i64, table: pg_sys::Oid, now: i64) -> Result<Floor> {
-    let mut known = KNOWN.with(|all| all.borrow().get(&queue).cloned()).unwrap_or_default();
-    if known.table != table.to_u32() {
-        known = Known { table: table.to_u32(), ..Known::default() };
-    }
+    let registry = registry::table()?;
+    let is_it = |known: &Known| known.table == table && known.registry == registry;
+    let remembered = KNOWN.with(|all| all.borrow().get(&queue).filter(|known| is_it(known)).cloned());
+    let mut known = remembered.unwrap_or_else(|| Known { table, registry, ..Known::default() });
     if now < known.read_at || now - known.read_at > READ_AGAIN {
         for copy in copies(queue, table)? {
             if copy.is_ahead_of(&known.floor) {
@@ -63,11 +65,12 @@ pub fn current(queue: i64, table: pg_sys::Oid, now: i64) -> Result<Floor> {
 
 /// Remembers a floor that moved, and saves it for the others when it is time. `claimed`: jobs claimed by this call.
 pub fn moved(queue: i64, table: pg_sys::Oid, floor: Floor, claimed: usize, now: i64) -> Result<()> {
+    let registry = registry::table()?;
     let due = KNOWN.with(|all| {
         let mut all = all.borrow_mut();
         let known = all.entry(queue).or_default();
         let changed = known.floor != floor;
-        known.table = table.to_u32();
+        (known.table, known.registry) = (table, registry);
         known.floor = floor.clone();
         known.claimed_since += claimed as i64;
         let late = now < known.saved_at || now - known.saved_at > SAVE_AGAIN;
@@ -88,10 +91,10 @@ pub fn moved(queue: i64, table: pg_sys::Oid, floor: Floor, claimed: usize, now: 
 /// All floors that this session can see: its own and the saved copies.
 pub fn visible(queue: i64, table: pg_sys::Oid) -> Result<Vec<Floor>> {
     let mut floors = copies(queue, table)?;
+    let registry = registry::table()?;
+    let is_it = |known: &&Known| known.table == table && known.registry == registry;
     KNOWN.with(|all| {
-        let own =
-            all.borrow().get(&queue).filter(|known| known.table == table.to_u32()).map(|known| known.floor.clone());
-        floors.extend(own);
+        floors.extend(all.borrow().get(&queue).filter(is_it).map(|known| known.floor.clone()));
     });
     Ok(floors)
 }

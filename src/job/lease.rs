@@ -8,7 +8,7 @@ use super::retry::Backoff;
 use crate::error::{Error, Result};
 use crate::host::lock::{self, Turn, What};
 use crate::host::sequence;
-use crate::host::spi::{connected, kept, once, Mode, Row};
+use crate::host::spi::{connected, kept, once, once_latest, Mode, Row};
 use crate::host::{relation, value, xact};
 use crate::queue::registry::as_owner;
 
@@ -98,9 +98,11 @@ const NOTE_INCARNATION: &str = "WITH old AS (
         DELETE FROM qflow.lease_incarnation l WHERE l.incarnation OPERATOR(pg_catalog.<>) $1)
     INSERT INTO qflow.lease_incarnation VALUES ($1) ON CONFLICT DO NOTHING";
 
-/// Real ids stay far below the bound; what stands above it was written by hand.
+/// Ids follow the clock at a distance (see `JUMP`); what stands far above it was written by hand, and must not push the
+/// sequence towards its end.
 const NEWEST: &str = "SELECT pg_catalog.max(j.lease) FROM {q} j
-    WHERE j.lease OPERATOR(pg_catalog.<) 4611686018427387904";
+    WHERE j.lease OPERATOR(pg_catalog.<) (1125899906842624 OPERATOR(pg_catalog.+)
+        (pg_catalog.floor(EXTRACT(epoch FROM pg_catalog.now()))::pg_catalog.int8 OPERATOR(pg_catalog.*) 1048576))";
 
 /// A lease about to be written.
 pub struct NewLease<'a> {
@@ -144,7 +146,7 @@ pub fn jump(floor: i64) -> Result<()> {
 /// The highest lease id in a table, named as SQL writes it; reads all of it.
 pub fn newest_in(table: &str) -> Result<i64> {
     let sql = NEWEST.replace("{q}", table);
-    connected(|spi| Ok(once(spi, &sql, &[])?.first().and_then(|row| row.bigint(1)).unwrap_or(0)))
+    connected(|spi| Ok(once_latest(spi, &sql, &[])?.first().and_then(|row| row.bigint(1)).unwrap_or(0)))
 }
 
 fn sequence() -> Result<pg_sys::Oid> {

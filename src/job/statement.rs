@@ -203,7 +203,7 @@ const MAKE_DUE: &str = "UPDATE {q} j SET available_at = $2
 const STAMP: &str = "UPDATE {q} j SET updated_at = $2{updated_zone}
     WHERE j.id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT l.id FROM {q} l
         WHERE l.id OPERATOR(pg_catalog.=) ANY ($1) AND l.status OPERATOR(pg_catalog.=) 'in_progress'
-            AND l.updated_at IS NULL
+            AND (l.updated_at IS NULL OR l.updated_at{updated_zone} OPERATOR(pg_catalog.>) $2)
         ORDER BY l.id FOR NO KEY UPDATE SKIP LOCKED))";
 
 const INSERT: &str = "INSERT INTO {q} (id, data, metadata, priority, available_at) OVERRIDING SYSTEM VALUE

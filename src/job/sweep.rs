@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use pgrx::pg_sys;
 
-use super::floor::Key;
+use super::floor::{Key, PRIORITIES};
 use super::floor_store;
 use super::lease;
 use super::reap::{self, Reaped};
@@ -62,7 +62,7 @@ thread_local! {
 struct Outcome {
     next: i64,
     is_through: bool,
-    /// Whether a job was met whose lease is gone, but whose time is not over yet.
+    /// Whether a job was met that somebody has locked, or whose lease is gone but whose time is not over yet.
     left_over: bool,
     rescued: i64,
     reaped: Reaped,
@@ -145,6 +145,8 @@ fn chunk(queue: &Queue, from: i64, limit: usize, now: i64) -> Result<Outcome> {
         .iter()
         .filter(|row| row.is_fresh && row.state.status == Some(Status::Pending))
         .filter(|row| match row.enqueued_xid {
+            // No scan of the fresh index meets it, wherever the floors stand.
+            _ if row.priority >= PRIORITIES => true,
             None => true,
             Some(xid) => {
                 xid > next_xid || !floors.iter().all(|floor| floor.covers(row.priority, Key { xid, id: row.id }))
@@ -157,12 +159,14 @@ fn chunk(queue: &Queue, from: i64, limit: usize, now: i64) -> Result<Outcome> {
         connected(|spi| {
             let rescued = queue.jobs.make_due(spi, &lost, now)?;
             queue.jobs.stamp(spi, &undated, now)?;
-            Ok((rescued as i64, take_back_orphans(spi, queue, &over, now)?))
+            Ok((rescued, take_back_orphans(spi, queue, &over, now)?))
         })
     })?;
+    // What others hold locked now is looked at again by the next pass.
+    let is_short = rescued < lost.len() || reaped.returned + reaped.failed < over.len() as i64;
     let is_through = met.len() < limit;
     let next = if is_through { i64::MIN } else { met.last().map_or(i64::MIN, |row| row.id.saturating_add(1)) };
-    Ok(Outcome { next, is_through, left_over, rescued, reaped })
+    Ok(Outcome { next, is_through, left_over: left_over || is_short, rescued: rescued as i64, reaped })
 }
 
 /// A job in progress without its lease, and what is to become of it.
@@ -175,7 +179,7 @@ struct Orphan {
 #[derive(Default)]
 struct Orphans {
     over: Vec<Orphan>,
-    /// Those that do not say since when: their time begins when they are met.
+    /// Those that do not say since when, or name a time to come: theirs begins when they are met.
     undated: Vec<i64>,
     left_over: bool,
 }
@@ -198,7 +202,8 @@ fn orphans(queue: &Queue, met: &[Met], now: i64) -> Result<Orphans> {
         change: reap::expired(row.id, row.state.attempt, max_attempts, 0, now),
         lease: row.state.lease,
     };
-    let undated = not_yet.iter().filter(|row| row.updated_at.is_none()).map(|row| row.id).collect();
+    let is_undated = |row: &&&Met| row.updated_at.is_none_or(|since| since > now);
+    let undated = not_yet.iter().filter(is_undated).map(|row| row.id).collect();
     Ok(Orphans { over: over.into_iter().map(change).collect(), undated, left_over: !not_yet.is_empty() })
 }
 

@@ -267,7 +267,8 @@ impl JobTable {
         met
     }
 
-    /// Notes `now` as the time of the last change of jobs in progress that have none; what others hold is left out.
+    /// Notes `now` as the time of the last change of jobs in progress that have none, or one to come; what others hold is
+    /// left out.
     pub fn stamp(&self, spi: &Spi, ids: &[i64], now: i64) -> Result<usize> {
         if ids.is_empty() {
             return Ok(0);

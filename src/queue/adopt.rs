@@ -9,6 +9,7 @@ use super::definition::{Filling, TRIGGERS};
 use super::gaps;
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::host::spi::{connected, once_latest};
 use crate::host::{identity, relation};
 use crate::job::lease;
 
@@ -25,6 +26,12 @@ pub fn inspect(table: pg_sys::Oid) -> Result<()> {
     if !relation::is_owned(table) {
         return Err(Error::denied(format!("must be owner of table {name}"))
             .hint("Its owner can make it a queue. To make a new queue choose another name."));
+    }
+    if !relation::owner_may_enter(table) || !relation::owner_may_create(table) {
+        let schema = relation::display_schema(table);
+        return Err(Error::denied(format!("the owner of {name} may not make indexes in its schema")).hint(format!(
+            "GRANT USAGE, CREATE ON SCHEMA {schema} to the owner; CREATE can be taken back afterwards."
+        )));
     }
     let columns = catalog::columns(table)?;
     let missing = gaps::missing_columns(&columns).into_iter().filter(|column| column.is_required);
@@ -86,11 +93,18 @@ pub fn refusal(table: &catalog::Table) -> Option<(String, &'static str)> {
     ))
 }
 
-/// Adds what is missing, under ACCESS EXCLUSIVE until the transaction ends. `inspect` has accepted the table; it is asked
-/// again once nobody else can change it.
+/// Takes ACCESS EXCLUSIVE on a table that `inspect` has accepted, until the transaction ends, and asks again now that
+/// nobody else can change it. 55000 when it is gone.
+pub fn lock(table: pg_sys::Oid) -> Result<()> {
+    if !relation::lock_to_change(table) {
+        return Err(Error::not_ready("the table was dropped meanwhile").hint("Try again."));
+    }
+    inspect(table)
+}
+
+/// Adds what is missing to a table that `lock` holds, and that `filling` names.
 pub fn complete(table: pg_sys::Oid, filling: &Filling) -> Result<()> {
-    run_all(std::iter::once(format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", filling.table)))?;
-    inspect(table)?;
+    refuse_priorities(table, filling)?;
     outrun_leases(table, filling)?;
     let mut done = add_columns(table, filling)?;
     done.extend(set_defaults(table, filling)?);
@@ -100,6 +114,29 @@ pub fn complete(table: pg_sys::Oid, filling: &Filling) -> Result<()> {
     replace_triggers(table, filling)?;
     pgrx::notice!("table {} is a queue now; added: {}", relation::display_name(table), listed(&done));
     warn_of_obstacles(table)
+}
+
+const STRANGE_PRIORITY: &str = "SELECT EXISTS (SELECT FROM {q} j WHERE j.priority IS NULL
+    OR j.priority OPERATOR(pg_catalog.<) 0 OR j.priority OPERATOR(pg_catalog.>) 9)";
+
+/// A column of this name may have meant something else: no fetch would look for such rows. 42809 then; else the column
+/// takes no NULL from now on.
+fn refuse_priorities(table: pg_sys::Oid, filling: &Filling) -> Result<()> {
+    if relation::column_type(table, "priority").is_none() {
+        return Ok(());
+    }
+    let sql = filling.fill(STRANGE_PRIORITY);
+    let is_strange = identity::restricted_as(owner_of(table)?, || {
+        connected(|spi| Ok(once_latest(spi, &sql, &[])?.first().is_some_and(|row| row.flag(1))))
+    })?;
+    if is_strange {
+        let name = relation::display_name(table);
+        return Err(Error::not_adoptable(format!(
+            "{name} cannot become a queue: there are rows whose priority is not 0 to 9"
+        ))
+        .hint("0 is fetched first, 4 is usual. Change these rows, or rename the column if it means something else."));
+    }
+    run_all(std::iter::once(filling.fill("ALTER TABLE {q} ALTER COLUMN priority SET NOT NULL")))
 }
 
 /// A table that was a queue before, here or elsewhere, names leases: none of them may be given out again.

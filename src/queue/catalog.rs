@@ -5,7 +5,7 @@ use pgrx::pg_sys;
 
 use crate::error::{Error, Result};
 use crate::host::identity::{Settings, PINNED_PATH};
-use crate::host::spi::{connected, once, Row};
+use crate::host::spi::{connected, once_latest, Row};
 use crate::host::value;
 
 /// A table.
@@ -214,11 +214,11 @@ pub fn checks(table: pg_sys::Oid) -> Result<Vec<String>> {
     read(CHECKS, table, |row| text(row, 1))
 }
 
-/// Runs a query on the catalog that takes a table. Names in what it prints are qualified: the search_path is pinned.
+/// Runs a query on the catalog that takes a table, with the newest snapshot: what a lock was waited for must be seen. Names in what it prints are qualified: the search_path is pinned.
 fn read<T>(sql: &str, table: pg_sys::Oid, each: impl Fn(&Row) -> Result<T>) -> Result<Vec<T>> {
     let _pinned = Settings::change(&[PINNED_PATH]);
     connected(|spi| {
-        let rows = once(spi, sql, &[(pg_sys::OIDOID, value::oid(table))])?;
+        let rows = once_latest(spi, sql, &[(pg_sys::OIDOID, value::oid(table))])?;
         let found: Result<Vec<T>> = rows.iter().map(|row| each(&row)).collect();
         found
     })

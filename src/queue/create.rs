@@ -11,7 +11,6 @@ use super::settings::{OnComplete, QueueSettings};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::host::identity::{Settings, PINNED_PATH};
-use crate::host::relation;
 use crate::host::spi::{connected, once};
 
 const CURRENT_SCHEMA: &str = "SELECT pg_catalog.current_schema()::pg_catalog.text";
@@ -34,16 +33,32 @@ pub fn lock_registry() -> Result<()> {
     registry::as_owner(|| connected(|spi| once(spi, LOCK_REGISTRY, &[]).map(|_| ())))
 }
 
-/// Makes the table, or adopts the one that is there, and registers it; the caller holds the registry's lock and found no
-/// such queue.
-pub fn create(wanted: &Wanted) -> Result<QueueRow> {
+/// The table that is to be adopted, locked, if there is one. 42710 when it is a queue already. Called before the registry
+/// is locked: whoever keeps the table busy may himself make a queue.
+pub fn lock_table(wanted: &Wanted) -> Result<Option<pg_sys::Oid>> {
     let schema = target_schema(&wanted.name)?;
     refuse_schema(&schema)?;
-    let find = || relation::schema(&schema).and_then(|oid| relation::find(Some(oid), &wanted.name.table));
-    let existing = find();
-    if let Some(table) = existing {
+    let Some(table) = wanted.name.find_in(&schema) else {
+        return Ok(None);
+    };
+    refuse_queue(table, &wanted.name)?;
+    adopt::inspect(table)?;
+    adopt::lock(table)?;
+    Ok(Some(table))
+}
+
+/// Makes the table, or adopts the one that `lock_table` found, and registers it; the caller holds the registry's lock and
+/// found no such queue.
+pub fn create(wanted: &Wanted, existing: Option<pg_sys::Oid>) -> Result<QueueRow> {
+    let schema = target_schema(&wanted.name)?;
+    let find = || wanted.name.find_in(&schema);
+    // While the locks were waited for, it may have been made, renamed or replaced.
+    let found = find();
+    if let Some(table) = found {
         refuse_queue(table, &wanted.name)?;
-        adopt::inspect(table)?;
+    }
+    if found != existing {
+        return Err(Error::not_ready(format!("\"{}\" is another table than before", wanted.name)).hint("Try again."));
     }
     let number = registry::next_number()?;
     let name = format!("{}.{}", quoted(&schema), quoted(&wanted.name.table));
@@ -54,7 +69,9 @@ pub fn create(wanted: &Wanted) -> Result<QueueRow> {
     }
     let row = QueueRow {
         number,
-        table: find().ok_or_else(|| Error::internal("the table just made is not there"))?,
+        table: find()
+            .filter(|found| existing.is_none_or(|table| table == *found))
+            .ok_or_else(|| Error::not_ready("the table was moved away meanwhile").hint("Try again."))?,
         adopted: existing.is_some(),
         paused: false,
         settings: wanted.settings.clone(),

@@ -3,7 +3,7 @@
 use super::catalog;
 use super::definition::{self, Check, Column, Filling, Index, CHECKS, COLUMNS, INDEXES, STORAGE, TRIGGERS};
 use crate::error::Result;
-use crate::host::spi::{connected, once};
+use crate::host::spi::{connected, once, once_latest};
 use crate::host::{identity, relation, value};
 use pgrx::pg_sys;
 
@@ -204,7 +204,9 @@ const BREAKS: &str = "SELECT EXISTS (SELECT FROM {q} WHERE NOT ({condition}))";
 /// Whether a row that is there breaks a CHECK: it could not be claimed then. Reads the whole table, as its owner.
 pub fn is_broken(owner: pg_sys::Oid, filling: &Filling, check: &Check) -> Result<bool> {
     let sql = filling.fill(&BREAKS.replace("{condition}", check.condition));
-    identity::restricted_as(owner, || connected(|spi| Ok(once(spi, &sql, &[])?.first().is_some_and(|row| row.flag(1)))))
+    identity::restricted_as(owner, || {
+        connected(|spi| Ok(once_latest(spi, &sql, &[])?.first().is_some_and(|row| row.flag(1))))
+    })
 }
 
 fn fact<'a>(found: &'a [catalog::Column], name: &str) -> Option<&'a catalog::Column> {

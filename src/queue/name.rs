@@ -39,6 +39,13 @@ impl QueueName {
     }
 }
 
+impl QueueName {
+    /// The table of this name in a schema, whatever schema the name says.
+    pub fn find_in(&self, schema: &str) -> Option<pg_sys::Oid> {
+        relation::schema(schema).and_then(|oid| relation::find(Some(oid), &self.table))
+    }
+}
+
 impl std::fmt::Display for QueueName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.schema {

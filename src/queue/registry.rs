@@ -141,12 +141,18 @@ const REMOVE_WORKFLOW: &str = "DELETE FROM qflow.workflow WHERE workflow OPERATO
 /// No cluster's identifier: stands for a table that was adopted and not looked through yet.
 const NOWHERE: i64 = 0;
 
+/// The table of queues: another one once the extension was dropped and made again.
+pub fn table() -> Result<pg_sys::Oid> {
+    relation::schema("qflow").and_then(|schema| relation::find(Some(schema), "queue")).ok_or_else(not_installed)
+}
+
+fn not_installed() -> Error {
+    Error::not_ready("extension qflow is not installed here").hint("Run CREATE EXTENSION qflow.")
+}
+
 /// The role that owns qflow's tables.
 pub fn owner() -> Result<pg_sys::Oid> {
-    let table = relation::schema("qflow").and_then(|schema| relation::find(Some(schema), "queue"));
-    table
-        .and_then(relation::owner)
-        .ok_or_else(|| Error::not_ready("extension qflow is not installed here").hint("Run CREATE EXTENSION qflow."))
+    relation::owner(table()?).ok_or_else(not_installed)
 }
 
 /// Runs `work` with the rights of qflow's owner, restricted.

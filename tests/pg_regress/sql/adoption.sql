@@ -146,8 +146,20 @@ INSERT INTO large (data, status) SELECT jsonb_agg(md5(n::text)), 'pending' FROM 
 SELECT qflow.create_queue('large');
 SELECT id FROM qflow.fetch('large');
 
+-- A priority that means something else is refused: no fetch would look for it.
+CREATE TABLE ranked (id serial primary key, data jsonb, status text DEFAULT 'pending', priority smallint);
+INSERT INTO ranked (data, priority) VALUES ('1', 100), ('2', 9);
+SELECT qflow.create_queue('ranked');
+UPDATE ranked SET priority = NULL WHERE id = 1;
+SELECT qflow.create_queue('ranked');
+UPDATE ranked SET priority = 0 WHERE id = 1;
+SELECT qflow.create_queue('ranked');
+INSERT INTO ranked (data, priority) VALUES ('3', NULL);
+INSERT INTO ranked (data, priority) VALUES ('3', 10);
+SELECT id FROM qflow.fetch('ranked', 2);
+
 -- Columns and indexes that are there already, with the right types, are used; a job in progress without a time gets one.
-CREATE TABLE ready (id bigserial primary key, data jsonb, status text, enqueued_xid xid8, priority smallint, available_at timestamptz,
+CREATE TABLE ready (id bigserial primary key, data jsonb, status text, enqueued_xid xid8, priority smallint DEFAULT 4, available_at timestamptz,
     attempt integer, lease bigint, updated_at timestamptz) WITH (fillfactor = 50);
 CREATE INDEX my_fresh ON ready (priority, enqueued_xid, id);
 CREATE INDEX my_due ON ready (available_at, id) WHERE available_at IS NOT NULL;
