@@ -1,8 +1,9 @@
 //! Every failure that a user can meet: one kind for each SQLSTATE of the contract, a message in PostgreSQL's style, and
 //! where the user can act a hint that says what to do next. Messages never carry payload.
 
-use pgrx::pg_sys::submodules::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
+
+use crate::host::report::Report;
 
 /// What went wrong, as far as the SQLSTATE tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,30 +116,57 @@ impl Error {
         self.hint.as_deref()
     }
 
-    /// Raises the error in the server; does not return.
-    pub fn raise(self) {
-        let (_, sqlstate) = self.kind.sqlstate();
-        let mut report = ErrorReport::new(sqlstate, self.message, "qflow");
-        if let Some(detail) = self.detail {
-            report = report.set_detail(detail);
+    /// What the user is told.
+    pub fn report(&self) -> Report<'_> {
+        Report {
+            level: PgLogLevel::ERROR,
+            sqlstate: self.kind.sqlstate().1,
+            message: &self.message,
+            detail: self.detail.as_deref(),
+            hint: self.hint.as_deref(),
         }
-        if let Some(hint) = self.hint {
-            report = report.set_hint(hint);
-        }
-        report.report(PgLogLevel::ERROR);
     }
 }
 
+/// How loud what is no error is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// To the server's log only.
+    Log,
+    /// Something that the user should know.
+    Notice,
+    /// Something is not as he probably wanted.
+    Warning,
+}
+
+impl Level {
+    fn of_server(self) -> (PgLogLevel, PgSqlErrorCode) {
+        match self {
+            Level::Log => (PgLogLevel::LOG, PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION),
+            Level::Notice => (PgLogLevel::NOTICE, PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION),
+            Level::Warning => (PgLogLevel::WARNING, PgSqlErrorCode::ERRCODE_WARNING),
+        }
+    }
+}
+
+/// Says something, and goes on.
+pub fn say(level: Level, message: impl AsRef<str>) {
+    send(level, message.as_ref(), None);
+}
+
+fn send(level: Level, message: &str, hint: Option<&str>) {
+    let (level, sqlstate) = level.of_server();
+    Report { level, sqlstate, message, detail: None, hint }.send();
+}
+
 /// Tells the user of something that he should know, with what he can do.
-pub fn note(message: impl Into<String>, hint: impl Into<String>) {
-    let report = ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message.into(), "qflow");
-    report.set_hint(hint).report(PgLogLevel::NOTICE);
+pub fn note(message: impl AsRef<str>, hint: impl AsRef<str>) {
+    send(Level::Notice, message.as_ref(), Some(hint.as_ref()));
 }
 
 /// The same where something is not as he probably wanted.
-pub fn warn(message: impl Into<String>, hint: impl Into<String>) {
-    let report = ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message.into(), "qflow");
-    report.set_hint(hint).report(PgLogLevel::WARNING);
+pub fn warn(message: impl AsRef<str>, hint: impl AsRef<str>) {
+    send(Level::Warning, message.as_ref(), Some(hint.as_ref()));
 }
 
 /// Errors of the server that pass through qflow get a backtrace in their detail when RUST_BACKTRACE is set where the

@@ -3,10 +3,12 @@
 
 pub mod call;
 pub mod column_default;
+pub mod encoding;
 pub mod identity;
 pub mod lock;
 pub mod passing;
 pub mod relation;
+pub mod report;
 pub mod rows;
 pub mod sequence;
 pub mod snapshot;

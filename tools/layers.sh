@@ -61,6 +61,9 @@ api_uses_worker() { search '^src/api(/|\.rs)' | grep -E '(crate|super)::worker\b
 worker_uses_api() { search '^src/worker(/|\.rs)' | grep -E '(crate|super)::api\b|crate::\{[^}]*\bapi\b'; }
 json() { search '\bJsonB\b|serde_json::(Value\b|\{[^}]*\bValue\b)' | grep -vE '^src/(resource/hints|hints|job/outcomes)\.rs:'; }
 panics() { search '\.(unwrap|unwrap_err|expect|expect_err)\(|\b(panic|todo|unimplemented)!'; }
+# A message, a hint or a statement reaches clients and databases of any encoding. What is left of code outside ASCII,
+# once comments and tests are out, are string literals.
+not_ascii() { code | LC_ALL=C grep -nE '[^[:print:][:space:]]' | cut -d: -f2-; }
 # `unsafe {` and `unsafe impl` need a SAFETY comment on the line, within the three lines before, or in the comment
 # block right above; `unsafe fn` and `unsafe extern` only declare.
 bare_unsafe() {
@@ -88,6 +91,7 @@ rule "src/api does not use src/worker" api_uses_worker
 rule "src/worker does not use src/api" worker_uses_api
 rule "payload is opaque: JsonB and serde_json::Value only where hints and outcomes are read" json
 rule "no unwrap, expect, panic!, todo! or unimplemented! outside tests" panics
+rule "string literals outside tests are ASCII" not_ascii
 rule "every unsafe block has a SAFETY comment" bare_unsafe
 rule "nothing is SECURITY DEFINER" definer
 rule "no ignored tests" ignored

@@ -2,11 +2,11 @@
 
 use std::panic::AssertUnwindSafe;
 
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Level, Result};
 use crate::host::call::Call;
 use crate::host::identity::Settings;
 use crate::host::rows::Sink;
-use crate::host::subtransaction::attempt;
+use crate::host::subtransaction::{attempt, Caught};
 use crate::host::value::{self, Arg};
 use crate::host::{relation, xact};
 use crate::job::reap::{self, Reaped};
@@ -30,12 +30,17 @@ fn reap_all(call: &Call) -> Result<Arg> {
     for row in registry::all_queues()? {
         match attempt(AssertUnwindSafe(|| reap_one(row.table))) {
             Ok(Some((name, reaped))) if reaped != Reaped::default() => {
-                sink.put(&[value::text(&name), value::bigint(reaped.returned), value::bigint(reaped.failed)]);
+                sink.put(&[
+                    value::text_for_people(&name),
+                    value::bigint(reaped.returned),
+                    value::bigint(reaped.failed),
+                ]);
             }
             Ok(_) => {}
             Err(caught) => {
                 let name = relation::display_name(row.table);
-                pgrx::warning!("qflow could not reap queue {name}: {} ({})", caught.message, caught.sqlstate);
+                let Caught { message, sqlstate } = caught;
+                error::say(Level::Warning, format!("qflow could not reap queue {name}: {message} ({sqlstate})"));
             }
         }
     }
@@ -83,8 +88,8 @@ fn answer(sink: &Sink, checks: &[Check]) {
         sink.put(&[
             value::text(check.name),
             value::boolean(check.ok),
-            value::text(&check.detail),
-            value::opt_text(check.remedy.as_deref()),
+            value::text_for_people(&check.detail),
+            check.remedy.as_deref().and_then(value::text_for_people),
         ]);
     }
 }

@@ -74,7 +74,7 @@ fn make(wanted: &Wanted, existing: Option<pg_sys::Oid>, workflow: &str) -> Resul
         .ok_or_else(|| Error::internal("the queue just made is not there"))?;
     workflows::create(workflow, &queue, &WorkflowSettings::default(), false).map_err(|error| {
         if error.code() == "42710" {
-            error.hint("Name another with workflow => '…'.")
+            error.hint("Name another with workflow => '...'.")
         } else {
             error
         }

@@ -54,7 +54,7 @@ fn visible() -> Result<Vec<(QueueRow, String)>> {
 fn queue_stats_rows(call: &Call) -> Result<Arg> {
     let sink = Sink::open(call)?;
     for (row, name) in visible()? {
-        let mut line = vec![value::text(&name), value::boolean(row.paused)];
+        let mut line = vec![value::text_for_people(&name), value::boolean(row.paused)];
         line.extend([None; 14]);
         match (relation::owner(row.table), relation::qualified_name(row.table)) {
             // What cannot be counted (a column is gone, a right was taken from the owner) is shown without numbers.
@@ -99,8 +99,8 @@ fn workflow_status_rows(call: &Call) -> Result<Arg> {
         let in_flight: Option<i64> = own.iter().map(|lease| unsettled(queue, lease)).sum();
         let settings = Effective { workflow: row.settings, queue: queue.settings.clone() };
         sink.put(&[
-            value::text(&row.name),
-            value::text(name),
+            value::text_for_people(&row.name),
+            value::text_for_people(name),
             value::boolean(row.paused || queue.paused),
             value::bigint(settings.timeout_ms()),
             value::bigint(settings.retries()),
@@ -138,8 +138,8 @@ fn lease_status_rows(call: &Call) -> Result<Arg> {
         };
         sink.put(&[
             value::bigint(lease.id),
-            value::text(&lease.workflow),
-            value::text(name),
+            value::text_for_people(&lease.workflow),
+            value::text_for_people(name),
             value::bigint(lease.job_ids.len() as i64),
             unsettled(queue, &lease).and_then(value::bigint),
             value::timestamp(lease.leased_at),

@@ -2,7 +2,8 @@
 
 use pgrx::{pg_sys, FromDatum};
 
-use super::{passing, value};
+use super::passing::{self, End};
+use super::value;
 use crate::error::{Error, Result};
 
 /// The arguments of a call. NULL means "not given" where a default exists, and is 22004 where none does.
@@ -137,17 +138,14 @@ pub unsafe fn run(fcinfo: pg_sys::FunctionCallInfo, function: fn(&Call) -> Resul
     unsafe { pg_sys::panic::pgrx_extern_c_guard(|| passing::through(|| answer(fcinfo, function))).unwrap_or_throw() }
 }
 
-fn answer(fcinfo: pg_sys::FunctionCallInfo, function: fn(&Call) -> Result<value::Arg>) -> pg_sys::Datum {
+fn answer(fcinfo: pg_sys::FunctionCallInfo, function: fn(&Call) -> Result<value::Arg>) -> End {
     // SAFETY: `fcinfo` comes from the server, for this very call.
     let call = unsafe { Call::new(fcinfo) };
     let answer = match function(&call) {
         Ok(answer) => answer,
-        Err(error) => {
-            error.raise();
-            None
-        }
+        Err(error) => return End::Error(error.report().data()),
     };
     // SAFETY: as above.
     unsafe { (*fcinfo).isnull = answer.is_none() };
-    answer.unwrap_or(pg_sys::Datum::from(0usize))
+    End::Answer(answer.unwrap_or(pg_sys::Datum::from(0usize)))
 }

@@ -40,7 +40,23 @@ impl End {
 }
 
 /// Runs the body of an entry point. Rust's own errors go on as they do.
-pub fn through(body: impl FnOnce() -> pg_sys::Datum) -> End {
+pub fn through(body: impl FnOnce() -> End) -> End {
+    watch(body).unwrap_or_else(|raised| match raised.original {
+        Some(copy) => End::Error(copy),
+        None => raised.error.rethrow(),
+    })
+}
+
+/// An error that was raised and caught.
+pub struct Raised {
+    /// As Rust knows it.
+    pub error: Box<CaughtError>,
+    /// As the server raised it, if it did: a copy in the memory that was current before.
+    pub original: Option<*mut pg_sys::ErrorData>,
+}
+
+/// Runs `body`, and catches whatever is raised in it.
+pub fn watch<R>(body: impl FnOnce() -> R) -> Result<R, Raised> {
     // SAFETY: reads the own backend's state.
     let mut witness = Witness { memory: unsafe { pg_sys::CurrentMemoryContext }, last: std::ptr::null_mut() };
     let told: *mut Witness = &mut witness;
@@ -52,16 +68,12 @@ pub fn through(body: impl FnOnce() -> pg_sys::Datum) -> End {
     };
     // SAFETY: taken off again below, before `line` is gone, whatever happens in between: every error is caught here.
     unsafe { pg_sys::error_context_stack = &mut line };
-    let end = PgTryBuilder::new(AssertUnwindSafe(|| Ok(End::Answer(body()))))
-        .catch_others(|error| Err(Box::new(error)))
-        .execute();
+    let outcome =
+        PgTryBuilder::new(AssertUnwindSafe(|| Ok(body()))).catch_others(|error| Err(Box::new(error))).execute();
     // SAFETY: as above.
     unsafe { pg_sys::error_context_stack = line.previous };
     // SAFETY: `told` points to `witness`, which nobody else uses any more.
-    end.unwrap_or_else(|error| match unsafe { (*told).testimony(&error) } {
-        Some(copy) => End::Error(copy),
-        None => error.rethrow(),
-    })
+    outcome.map_err(|error| Raised { original: unsafe { (*told).testimony(&error) }, error })
 }
 
 /// What was seen of errors while a body ran: the last one. Others before it were caught on the way.

@@ -2,8 +2,9 @@
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
-use pgrx::PgTryBuilder;
 
+use super::passing::{self, Raised};
+use super::value;
 use crate::error::Result;
 
 /// The message and SQLSTATE of an error that was caught.
@@ -21,36 +22,40 @@ pub fn attempt<R>(
     work: impl FnOnce() -> Result<R> + std::panic::UnwindSafe + std::panic::RefUnwindSafe,
 ) -> std::result::Result<R, Caught> {
     let outer = Outer::begin();
-    let outcome = PgTryBuilder::new(|| work().map_err(|error| End::Caught(caught_here(error))))
-        .catch_others(|error| Err(end_of(error)))
-        .execute();
+    let outcome = passing::watch(work);
     // Closed in any case, before a cancel goes on its way: else the session would stay in this level for ever.
-    outer.finish(outcome.is_ok());
-    outcome.map_err(|end| match end {
-        End::Caught(caught) => caught,
-        End::Rethrow(error) => error.rethrow(),
-    })
+    outer.finish(matches!(outcome, Ok(Ok(_))));
+    match outcome {
+        Ok(done) => done.map_err(|error| caught_here(&error)),
+        Err(raised) if is_cancel(report_of(&raised.error)) => raised.error.rethrow(),
+        Err(raised) => Err(caught_of_server(&raised)),
+    }
 }
 
-/// How work failed.
-enum End {
-    Caught(Caught),
-    Rethrow(Box<CaughtError>),
-}
-
-fn caught_here(error: crate::error::Error) -> Caught {
+fn caught_here(error: &crate::error::Error) -> Caught {
     Caught { message: error.message().to_owned(), sqlstate: error.code().to_owned() }
 }
 
-fn end_of(error: CaughtError) -> End {
-    let report = match &error {
+/// As the server raised it where that is known: what Rust knows of it has lost the bytes that are not UTF-8.
+fn caught_of_server(raised: &Raised) -> Caught {
+    let report = report_of(&raised.error);
+    match raised.original {
+        // SAFETY: the copy is of this call's memory; its message ends in NUL, which was seen when it was compared.
+        Some(original) => unsafe {
+            let message = value::from_server(std::ffi::CStr::from_ptr((*original).message));
+            Caught { message, sqlstate: sqlstate_text((*original).sqlerrcode) }
+        },
+        None => {
+            Caught { message: report.message().to_owned(), sqlstate: sqlstate_text(report.sql_error_code() as i32) }
+        }
+    }
+}
+
+fn report_of(error: &CaughtError) -> &ErrorReportWithLevel {
+    match error {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report,
         CaughtError::RustPanic { ereport, .. } => ereport,
-    };
-    if is_cancel(report) {
-        return End::Rethrow(Box::new(error));
     }
-    End::Caught(Caught { message: report.message().to_owned(), sqlstate: sqlstate_text(report.sql_error_code()) })
 }
 
 /// Whether the server itself ends the statement. The SQLSTATE alone says nothing: anybody's trigger can raise it, and
@@ -63,9 +68,9 @@ fn is_cancel(report: &ErrorReportWithLevel) -> bool {
         && report.function_name().is_none_or(|function| function == INTERRUPT)
 }
 
-fn sqlstate_text(code: pgrx::PgSqlErrorCode) -> String {
+fn sqlstate_text(code: i32) -> String {
     // SAFETY: answers a pointer to a static buffer of five characters and NUL, copied at once.
-    unsafe { std::ffi::CStr::from_ptr(pg_sys::unpack_sql_state(code as i32)) }.to_string_lossy().into_owned()
+    unsafe { std::ffi::CStr::from_ptr(pg_sys::unpack_sql_state(code)) }.to_string_lossy().into_owned()
 }
 
 struct Outer {

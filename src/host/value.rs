@@ -2,6 +2,7 @@
 
 use pgrx::{pg_sys, FromDatum, IntoDatum};
 
+use super::encoding;
 use crate::error::{Error, Result};
 
 /// A value on its way into SQL: `None` is NULL.
@@ -44,6 +45,14 @@ pub fn text(value: &str) -> Arg {
         let stored = pg_sys::cstring_to_text_with_len(converted, converted_len);
         Some(pg_sys::Datum::from(stored))
     }
+}
+
+/// `text` for people to read: what the database's encoding lacks becomes a question mark.
+pub fn text_for_people(value: &str) -> Arg {
+    let bytes = encoding::to_server(value);
+    // SAFETY: the pointer and length describe `bytes`, which are copied.
+    let stored = unsafe { pg_sys::cstring_to_text_with_len(bytes.as_ptr().cast(), bytes.len() as i32) };
+    Some(pg_sys::Datum::from(stored))
 }
 
 /// `text`, or NULL.
@@ -101,16 +110,13 @@ pub fn server_text(value: &str) -> Option<std::ffi::CString> {
 
 /// A name as the server keeps it, for people to read.
 pub fn from_server(name: &std::ffi::CStr) -> String {
-    // SAFETY: the conversion reads up to the NUL, and copies when it changes anything.
-    let bytes = unsafe { utf8_bytes(name.as_ptr().cast_mut()) };
-    String::from_utf8_lossy(&bytes).into_owned()
+    encoding::from_server(name.to_bytes())
 }
 
 /// The text of a datum with what is not UTF-8 replaced: for people to read only.
 pub fn to_string_lossy(datum: pg_sys::Datum) -> String {
     // SAFETY: as below.
-    let bytes = unsafe { utf8_bytes(pg_sys::text_to_cstring(datum.cast_mut_ptr())) };
-    String::from_utf8_lossy(&bytes).into_owned()
+    from_server(unsafe { std::ffi::CStr::from_ptr(pg_sys::text_to_cstring(datum.cast_mut_ptr())) })
 }
 
 /// The text of a datum of type `text`, `varchar` or `name`-as-text, in UTF-8.

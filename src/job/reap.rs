@@ -9,9 +9,9 @@ use super::retry;
 use super::state::{JobState, Status};
 use super::sweep;
 use super::table::Change;
-use crate::error::Result;
+use crate::error::{self, Level, Result};
 use crate::host::spi::connected;
-use crate::host::subtransaction::attempt;
+use crate::host::subtransaction::{attempt, Caught};
 use crate::host::value;
 use crate::host::xact;
 use crate::queue::cache::Queue;
@@ -145,8 +145,9 @@ pub fn look_further(queue: &Queue, now: i64) -> bool {
     true
 }
 
-fn report(queue: &Queue, task: &str, outcome: std::result::Result<(), crate::host::subtransaction::Caught>) {
+fn report(queue: &Queue, task: &str, outcome: std::result::Result<(), Caught>) {
     if let Err(caught) = outcome {
-        pgrx::warning!("qflow could not {task} in queue {}: {} ({})", queue.name, caught.message, caught.sqlstate);
+        let Caught { message, sqlstate } = caught;
+        error::say(Level::Warning, format!("qflow could not {task} in queue {}: {message} ({sqlstate})", queue.name));
     }
 }

@@ -17,7 +17,7 @@ use super::reap::{self, Reaped};
 use super::retry;
 use super::state::Status;
 use super::table::{Change, Met};
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Level, Result};
 use crate::guc;
 use crate::host::spi::{connected, once};
 use crate::host::{value, xact};
@@ -284,7 +284,8 @@ fn note_rescued(queue: &Queue, rescued: i64) -> Result<()> {
 }
 
 fn complain(queue: &Queue, rescued: i64) {
-    pgrx::log!("qflow: the sweep of queue {} found {rescued} pending jobs that no fetch would have found", queue.name);
+    let found = format!("found {rescued} pending jobs that no fetch would have found");
+    error::say(Level::Log, format!("qflow: the sweep of queue {} {found}", queue.name));
 }
 
 /// A place to begin at: anywhere, so that many short sessions together still see every row.

@@ -7,7 +7,7 @@ use super::catalog;
 use super::create::run_all;
 use super::definition::{Filling, TRIGGERS};
 use super::gaps;
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Level, Result};
 use crate::guc;
 use crate::host::spi::{connected, once_latest};
 use crate::host::{identity, relation};
@@ -112,7 +112,10 @@ pub fn complete(table: pg_sys::Oid, filling: &Filling) -> Result<()> {
     done.extend(set_storage(table, filling)?);
     done.extend(add_indexes(table, filling)?);
     replace_triggers(table, filling)?;
-    pgrx::notice!("table {} is a queue now; added: {}", relation::display_name(table), listed(&done));
+    error::say(
+        Level::Notice,
+        format!("table {} is a queue now; added: {}", relation::display_name(table), listed(&done)),
+    );
     warn_of_obstacles(table)
 }
 
@@ -173,7 +176,10 @@ fn add_checks(table: pg_sys::Oid, filling: &Filling) -> Result<Vec<String>> {
     let mut done = Vec::new();
     for check in gaps::missing_checks(&catalog::checks(table)?) {
         if gaps::is_broken(owner, filling, check)? {
-            pgrx::notice!("constraint {} is left out: there are rows that it would refuse", check.name);
+            error::say(
+                Level::Notice,
+                format!("constraint {} is left out: there are rows that it would refuse", check.name),
+            );
             continue;
         }
         run_all(std::iter::once(filling.add_check(check)))?;
@@ -209,10 +215,10 @@ fn replace_triggers(table: pg_sys::Oid, filling: &Filling) -> Result<()> {
 fn warn_of_obstacles(table: pg_sys::Oid) -> Result<()> {
     let indexes = catalog::indexes(table)?;
     for (index, changed) in gaps::hindering_indexes(&indexes) {
-        pgrx::notice!("index {} mentions {changed}: qflow.verify says why to drop it", index.name);
+        error::say(Level::Notice, format!("index {} mentions {changed}: qflow.verify says why to drop it", index.name));
     }
     for (obstacle, _) in gaps::obstacles(table, &catalog::triggers(table)?) {
-        pgrx::notice!("{obstacle}: expired jobs are taken back by consumers' fetches only");
+        error::say(Level::Notice, format!("{obstacle}: expired jobs are taken back by consumers' fetches only"));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::cache::Queue;
 use super::registry::{self, WorkflowRow};
 use super::settings::WorkflowSettings;
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Level, Result};
 use crate::resource::hints;
 
 /// Registers a workflow; false when it is there already on the same queue and `if_not_exists` accepts that.
@@ -87,6 +87,6 @@ fn note_differences(name: &str, asked: &WorkflowSettings, registered: &WorkflowS
     }
     if !different.is_empty() {
         let list = different.join(", ");
-        pgrx::notice!("workflow \"{name}\" already exists with other settings: {list}");
+        error::say(Level::Notice, format!("workflow \"{name}\" already exists with other settings: {list}"));
     }
 }

@@ -1,0 +1,123 @@
+//! Text between the server's encoding and others for people to read. Nothing here raises: each character that the other
+//! encoding lacks becomes a question mark.
+
+use pgrx::pg_sys;
+
+const LOST: u8 = b'?';
+const UTF8: i32 = pg_sys::pg_enc::PG_UTF8 as i32;
+const NO_ENCODING: i32 = pg_sys::pg_enc::PG_SQL_ASCII as i32;
+/// Bytes converted at a time, and what the server says they become at most.
+const AT_ONCE: usize = 65_536;
+const GROWTH: usize = pg_sys::MAX_CONVERSION_GROWTH as usize;
+
+/// A text in the server's encoding. It has no NUL byte.
+pub fn to_server(text: &str) -> Vec<u8> {
+    convert(text.as_bytes(), UTF8, server()).target
+}
+
+/// A text of the server's in UTF-8. Bytes that are no text, which only a database without an encoding (SQL_ASCII) has,
+/// become U+FFFD.
+pub fn from_server(text: &[u8]) -> String {
+    let server = server();
+    if server == UTF8 || server == NO_ENCODING {
+        return String::from_utf8_lossy(text).into_owned();
+    }
+    String::from_utf8_lossy(&convert(text, server, UTF8).target).into_owned()
+}
+
+/// A text of the server's, in the server's encoding, with the characters only that the client's encoding has: the server
+/// raises where it is to send others.
+pub fn for_client(text: Vec<u8>) -> Vec<u8> {
+    // SAFETY: reads the session's state.
+    let client = unsafe { pg_sys::pg_get_client_encoding() };
+    convert(&text, server(), client).source
+}
+
+fn server() -> i32 {
+    // SAFETY: reads the session's state.
+    unsafe { pg_sys::GetDatabaseEncoding() }
+}
+
+/// A text in two encodings, with question marks for what only the first has.
+struct Converted {
+    source: Vec<u8>,
+    target: Vec<u8>,
+}
+
+impl Converted {
+    fn unchanged(text: Vec<u8>) -> Self {
+        Self { source: text.clone(), target: text }
+    }
+}
+
+fn convert(text: &[u8], from: i32, to: i32) -> Converted {
+    let text: Vec<u8> = text.iter().map(|byte| if *byte == 0 { LOST } else { *byte }).collect();
+    if text.is_ascii() || from == to || to == NO_ENCODING || (from == NO_ENCODING && is_text(&text, to)) {
+        return Converted::unchanged(text);
+    }
+    if from == NO_ENCODING {
+        return Converted::unchanged(text.iter().map(|byte| if byte.is_ascii() { *byte } else { LOST }).collect());
+    }
+    by_server(text, from, to)
+}
+
+fn is_text(bytes: &[u8], encoding: i32) -> bool {
+    // SAFETY: pointer and length describe the bytes; `true` asks for an answer instead of an error.
+    unsafe { pg_sys::pg_verify_mbstr(encoding, bytes.as_ptr().cast(), bytes.len() as i32, true) }
+}
+
+/// Lets the server convert up to what it cannot, again and again.
+fn by_server(mut text: Vec<u8>, from: i32, to: i32) -> Converted {
+    // SAFETY: looks into the catalog.
+    let conversion = unsafe { pg_sys::FindDefaultConversionProc(from, to) };
+    let mut converted = Converted { source: Vec::with_capacity(text.len()), target: Vec::with_capacity(text.len()) };
+    let mut room = vec![0u8; AT_ONCE.min(text.len()) * GROWTH + 1];
+    let (mut at, end) = (0, text.len());
+    text.push(0);
+    while at < end {
+        let done = match conversion {
+            pg_sys::InvalidOid => ascii_ahead(&text[at..end]),
+            // SAFETY: the pointers and lengths describe the rest of `text` and `room`; the server takes no more of the
+            // text than `room` is large enough for, answers how much that was, and raises for nothing in it.
+            conversion => unsafe {
+                let source = text.as_mut_ptr().add(at);
+                let (length, size) = ((end - at).min(AT_ONCE) as i32, room.len() as i32);
+                pg_sys::pg_do_encoding_conversion_buf(
+                    conversion,
+                    from,
+                    to,
+                    source,
+                    length,
+                    room.as_mut_ptr(),
+                    size,
+                    true,
+                )
+                .clamp(0, length) as usize
+            },
+        };
+        let made = match conversion {
+            pg_sys::InvalidOid => &text[at..at + done],
+            _ => room.split(|byte| *byte == 0).next().unwrap_or_default(),
+        };
+        if done > 0 {
+            converted.source.extend_from_slice(&text[at..at + done]);
+            converted.target.extend_from_slice(made);
+            at += done;
+        } else {
+            converted.source.push(LOST);
+            converted.target.push(LOST);
+            at += character(&text[at..], from).min(end - at);
+        }
+    }
+    converted
+}
+
+fn ascii_ahead(text: &[u8]) -> usize {
+    text.iter().take_while(|byte| byte.is_ascii()).count()
+}
+
+/// Bytes of the first character of a text that ends in NUL.
+fn character(text: &[u8], encoding: i32) -> usize {
+    // SAFETY: the server reads no further than the NUL.
+    unsafe { pg_sys::pg_encoding_mblen(encoding, text.as_ptr().cast()) }.max(1) as usize
+}
