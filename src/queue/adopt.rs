@@ -76,10 +76,10 @@ pub fn refusal(table: &catalog::Table) -> Option<(String, &'static str)> {
     }
     if table.has_parents || table.has_children {
         let why = if table.has_parents { "it inherits from another table" } else { "other tables inherit from it" };
-        return Some((why.to_owned(), "End the inheritance first (ALTER TABLE … NO INHERIT …)."));
+        return Some((why.to_owned(), "End the inheritance first (ALTER TABLE ... NO INHERIT ...)."));
     }
     match table.persistence.as_str() {
-        "u" => return Some(("it is unlogged".to_owned(), "A crash would empty it. ALTER TABLE … SET LOGGED first.")),
+        "u" => return Some(("it is unlogged".to_owned(), "A crash would empty it. ALTER TABLE ... SET LOGGED first.")),
         "t" => return Some(("it is temporary".to_owned(), "Other sessions cannot see it: use a permanent table.")),
         _ => {}
     }
