@@ -13,5 +13,6 @@ pub mod readiness;
 pub mod registry;
 pub mod rights;
 pub mod settings;
+pub mod survey;
 pub mod verify;
 pub mod workflow;

@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 use super::catalog;
 use super::create::run_all;
 use super::definition::{Filling, TRIGGERS};
-use super::gaps;
+use super::{gaps, survey};
 use crate::error::{self, Error, Level, Result};
 use crate::guc;
 use crate::host::spi::{connected, once_latest};
@@ -36,21 +36,23 @@ pub fn inspect(table: pg_sys::Oid) -> Result<()> {
     let columns = catalog::columns(table)?;
     let missing = gaps::missing_columns(&columns).into_iter().filter(|column| column.is_required);
     let mut faults: Vec<String> = missing.map(|column| format!("it has no column {}", column.name)).collect();
-    if let Some(wrong) = gaps::wrong_columns(&columns).first().filter(|_| faults.is_empty()) {
+    if let Some(wrong) = gaps::wrong_columns(&columns, &name).first().filter(|_| faults.is_empty()) {
         return Err(Error::wrong_type(format!(
-            "{name} cannot become a queue: its column {} is of type {}",
-            wrong.column.name, wrong.found
+            "{name} cannot become a queue: its column {} {}",
+            wrong.column.name, wrong.fault
         ))
-        .hint(format!("A queue needs {}. Change or rename the column first.", wrong.column.definition)));
+        .hint(wrong.remedy.clone()));
     }
     if columns.iter().any(|column| column.name == "id") {
-        faults.extend(gaps::key_faults(&columns, &catalog::indexes(table)?).into_iter().map(str::to_owned));
+        faults.extend(
+            gaps::key_faults(&columns, &catalog::indexes(table)?, &name).iter().map(|key| key.fault.to_owned()),
+        );
     }
     match faults.is_empty() {
         true if gaps::naive_columns(&columns).is_empty() => Ok(()),
-        true => gaps::check_zone(&guc::naive_timezone()),
+        true => survey::check_zone(&guc::naive_timezone()),
         false => Err(cannot(&faults.join(", ")).hint(
-            "A queue's table has id (integer or bigint, unique, with a default), data jsonb and a text status. \
+            "A queue's table has id (integer or bigint, unique, NOT NULL, with a default), data jsonb and a text status. \
              To make a new queue choose another name.",
         )),
     }
@@ -165,7 +167,8 @@ fn add_columns(table: pg_sys::Oid, filling: &Filling) -> Result<Vec<String>> {
 
 fn set_defaults(table: pg_sys::Oid, filling: &Filling) -> Result<Vec<String>> {
     let zone = guc::naive_timezone();
-    let gaps = gaps::defaults(&catalog::columns(table)?, filling, &zone);
+    let mut gaps = gaps::defaults(&catalog::columns(table)?, filling, &zone);
+    gaps.retain(|gap| gap.is_set_by_adoption);
     run_all(gaps.iter().map(|gap| gap.ddl.clone()))?;
     Ok(gaps.iter().map(|gap| format!("default of {}", gap.column)).collect())
 }
@@ -174,15 +177,12 @@ fn set_defaults(table: pg_sys::Oid, filling: &Filling) -> Result<Vec<String>> {
 fn add_checks(table: pg_sys::Oid, filling: &Filling) -> Result<Vec<String>> {
     let owner = owner_of(table)?;
     let mut done = Vec::new();
-    for check in gaps::missing_checks(&catalog::checks(table)?) {
-        if gaps::is_broken(owner, filling, check)? {
-            error::say(
-                Level::Notice,
-                format!("constraint {} is left out: there are rows that it would refuse", check.name),
-            );
+    for check in gaps::missing_constraints(&catalog::constraints(table)?) {
+        if survey::is_broken(owner, filling, check)? {
+            say(format!("constraint {} is left out: there are rows that it would refuse", check.name));
             continue;
         }
-        run_all(std::iter::once(filling.add_check(check)))?;
+        run_all(std::iter::once(filling.add_constraint(check)))?;
         done.push(format!("constraint {}", check.name));
     }
     Ok(done)
@@ -207,7 +207,7 @@ fn add_indexes(table: pg_sys::Oid, filling: &Filling) -> Result<Vec<String>> {
 fn replace_triggers(table: pg_sys::Oid, filling: &Filling) -> Result<()> {
     let found = catalog::triggers(table)?;
     let old = TRIGGERS.iter().filter(|trigger| found.iter().any(|found| found.name == trigger.name));
-    let drop = old.map(|trigger| format!("DROP TRIGGER {} ON {}", trigger.name, filling.table));
+    let drop = old.map(|trigger| filling.drop_trigger(trigger));
     run_all(drop.chain(TRIGGERS.iter().flat_map(|trigger| filling.create_trigger(trigger))))
 }
 
@@ -215,12 +215,18 @@ fn replace_triggers(table: pg_sys::Oid, filling: &Filling) -> Result<()> {
 fn warn_of_obstacles(table: pg_sys::Oid) -> Result<()> {
     let indexes = catalog::indexes(table)?;
     for (index, changed) in gaps::hindering_indexes(&indexes) {
-        error::say(Level::Notice, format!("index {} mentions {changed}: qflow.verify says why to drop it", index.name));
+        let advice = if gaps::is_guarantee(index) { "what it costs" } else { "why to drop it" };
+        say(format!("index {} mentions {changed}: qflow.verify says {advice}", index.name));
     }
-    for (obstacle, _) in gaps::obstacles(table, &catalog::triggers(table)?) {
-        error::say(Level::Notice, format!("{obstacle}: expired jobs are taken back by consumers' fetches only"));
+    let owner = catalog::table(table)?.map(|table| table.owner).unwrap_or_default();
+    for (obstacle, _) in gaps::obstacles(table, &owner, &catalog::triggers(table)?) {
+        say(format!("{obstacle}: expired jobs are taken back by consumers' fetches only"));
     }
     Ok(())
+}
+
+fn say(notice: String) {
+    error::say(Level::Notice, notice);
 }
 
 fn listed(done: &[String]) -> String {

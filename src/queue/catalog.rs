@@ -27,6 +27,8 @@ pub struct Table {
     pub extension: Option<String>,
     /// Whether row security is enabled, and whether it is forced on the owner too.
     pub row_security: (bool, bool),
+    /// Its owner's name, quoted where needed.
+    pub owner: String,
     /// Its storage settings, each as `name=value`.
     pub options: Vec<String>,
 }
@@ -41,7 +43,8 @@ const TABLE: &str = "SELECT c.relkind::pg_catalog.text, c.relpersistence::pg_cat
                 AND d.objid OPERATOR(pg_catalog.=) c.oid AND d.deptype OPERATOR(pg_catalog.=) 'e'::\"char\"
                 AND d.refclassid OPERATOR(pg_catalog.=)
                     'pg_catalog.pg_extension'::pg_catalog.regclass::pg_catalog.oid LIMIT 1),
-        c.relrowsecurity, c.relforcerowsecurity, pg_catalog.array_to_string(c.reloptions, ',')
+        c.relrowsecurity, c.relforcerowsecurity, c.reloptions,
+        pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text)
     FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) $1";
 
 /// A column.
@@ -61,8 +64,8 @@ pub struct Column {
     pub is_identity: bool,
     /// Whether it is computed from others.
     pub is_generated: bool,
-    /// Whether it may be NULL.
-    pub is_nullable: bool,
+    /// Whether it refuses NULL.
+    pub is_not_null: bool,
 }
 
 const COLUMNS: &str = "SELECT a.attname::pg_catalog.text, a.atttypid,
@@ -70,7 +73,7 @@ const COLUMNS: &str = "SELECT a.attname::pg_catalog.text, a.atttypid,
         CASE WHEN a.atttypid OPERATOR(pg_catalog.=) 'pg_catalog.varchar'::pg_catalog.regtype::pg_catalog.oid
             AND a.atttypmod OPERATOR(pg_catalog.>) 4 THEN a.atttypmod OPERATOR(pg_catalog.-) 4 END,
         pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.attidentity OPERATOR(pg_catalog.<>) ''::\"char\",
-        a.attgenerated OPERATOR(pg_catalog.<>) ''::\"char\", NOT a.attnotnull
+        a.attgenerated OPERATOR(pg_catalog.<>) ''::\"char\", a.attnotnull
     FROM pg_catalog.pg_attribute a
     LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid OPERATOR(pg_catalog.=) a.attrelid
         AND d.adnum OPERATOR(pg_catalog.=) a.attnum
@@ -81,22 +84,22 @@ const COLUMNS: &str = "SELECT a.attname::pg_catalog.text, a.atttypid,
 pub struct Index {
     /// Its qualified name, quoted where needed.
     pub name: String,
-    /// Its key columns, separated by commas; expressions are left out.
-    pub keys: String,
+    /// Its key columns; expressions are left out.
+    pub keys: Vec<String>,
     /// Its predicate as the server prints it.
     pub predicate: Option<String>,
     /// Whether it is a valid B-tree of plain columns in their usual order.
     pub is_plain: bool,
     /// Whether it enforces that its keys are unique.
     pub is_unique: bool,
-    /// Every column that it mentions, expressions and predicate included, separated by commas.
+    /// Every column that it mentions, expressions and predicate included.
     pub mentions: Vec<String>,
     /// Whether a constraint stands on it.
     pub constraint: Option<String>,
 }
 
 const INDEXES: &str = "SELECT i.indexrelid::pg_catalog.regclass::pg_catalog.text,
-        (SELECT pg_catalog.string_agg(a.attname::pg_catalog.text, ',' ORDER BY k.ord)
+        (SELECT pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY k.ord)
             FROM pg_catalog.unnest(i.indkey) WITH ORDINALITY AS k (attnum, ord)
             JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid
                 AND a.attnum OPERATOR(pg_catalog.=) k.attnum
@@ -108,7 +111,7 @@ const INDEXES: &str = "SELECT i.indexrelid::pg_catalog.regclass::pg_catalog.text
             AND NOT EXISTS (SELECT FROM pg_catalog.unnest(i.indclass) AS u (class)
                 JOIN pg_catalog.pg_opclass oc ON oc.oid OPERATOR(pg_catalog.=) u.class WHERE NOT oc.opcdefault),
         i.indisunique,
-        (SELECT pg_catalog.string_agg(DISTINCT a.attname::pg_catalog.text, ',')
+        (SELECT pg_catalog.array_agg(a.attname::pg_catalog.text)
             FROM pg_catalog.pg_attribute a WHERE a.attrelid OPERATOR(pg_catalog.=) i.indrelid
                 AND a.attnum OPERATOR(pg_catalog.>) 0
                 AND (EXISTS (SELECT FROM pg_catalog.unnest(i.indkey) AS k (attnum)
@@ -133,7 +136,7 @@ const INDEXES: &str = "SELECT i.indexrelid::pg_catalog.regclass::pg_catalog.text
 /// A trigger.
 #[derive(Debug, Clone)]
 pub struct Trigger {
-    /// Its name, or that of the constraint that the server made it for.
+    /// Its name, or that of the constraint that it belongs to.
     pub name: String,
     /// `A` for one that is always enabled, else as in `pg_trigger.tgenabled`.
     pub enabled: String,
@@ -141,31 +144,62 @@ pub struct Trigger {
     pub is_deferred: bool,
     /// Whether it calls `qflow.return_job`.
     pub returns_jobs: bool,
+    /// What makes it, as the server prints it; nothing of one that the server made for a constraint.
+    pub definition: Option<String>,
+    /// The constraint that it belongs to.
+    pub constraint: Option<TriggerConstraint>,
+}
+
+/// The constraint of a trigger.
+#[derive(Debug, Clone)]
+pub struct TriggerConstraint {
+    /// `f` for a foreign key, `t` for a constraint trigger, else as in `pg_constraint.contype`.
+    pub kind: String,
+    /// Its name, quoted where needed.
+    pub name: String,
+    /// The table that it stands on, qualified, quoted where needed: for a foreign key it may be another one.
+    pub table: String,
 }
 
 const TRIGGERS: &str = "SELECT COALESCE(n.conname, t.tgname)::pg_catalog.text, t.tgenabled::pg_catalog.text,
         t.tginitdeferred,
-        t.tgfoid OPERATOR(pg_catalog.=) 'qflow.return_job'::pg_catalog.regproc::pg_catalog.oid
+        t.tgfoid OPERATOR(pg_catalog.=) 'qflow.return_job'::pg_catalog.regproc::pg_catalog.oid,
+        CASE WHEN NOT t.tgisinternal THEN pg_catalog.pg_get_triggerdef(t.oid, false) END,
+        n.contype::pg_catalog.text, pg_catalog.quote_ident(n.conname::pg_catalog.text),
+        n.conrelid::pg_catalog.regclass::pg_catalog.text
     FROM pg_catalog.pg_trigger t
-    LEFT JOIN pg_catalog.pg_constraint n ON t.tgisinternal AND n.oid OPERATOR(pg_catalog.=) t.tgconstraint
+    LEFT JOIN pg_catalog.pg_constraint n ON n.oid OPERATOR(pg_catalog.=) t.tgconstraint
     WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 ORDER BY 1";
 
-const CHECKS: &str = "SELECT n.conname::pg_catalog.text FROM pg_catalog.pg_constraint n
-    WHERE n.conrelid OPERATOR(pg_catalog.=) $1 AND n.contype OPERATOR(pg_catalog.=) 'c'::\"char\"";
+/// A CHECK.
+#[derive(Debug, Clone)]
+pub struct Constraint {
+    /// Its name.
+    pub name: String,
+    /// The columns that it mentions.
+    pub mentions: Vec<String>,
+}
+
+const CONSTRAINTS: &str = "SELECT n.conname::pg_catalog.text,
+        (SELECT pg_catalog.array_agg(a.attname::pg_catalog.text) FROM pg_catalog.pg_attribute a
+            WHERE a.attrelid OPERATOR(pg_catalog.=) n.conrelid AND a.attnum OPERATOR(pg_catalog.=) ANY (n.conkey))
+    FROM pg_catalog.pg_constraint n
+    WHERE n.conrelid OPERATOR(pg_catalog.=) $1 AND n.contype OPERATOR(pg_catalog.=) 'c'::\"char\" ORDER BY 1";
 
 /// What kind of table it is; `None` when it is gone.
 pub fn table(oid: pg_sys::Oid) -> Result<Option<Table>> {
     let found = read(TABLE, oid, |row| {
         Ok(Table {
-            kind: text(row, 1)?,
-            persistence: text(row, 2)?,
+            kind: text(row, 1),
+            persistence: text(row, 2),
             is_partition: row.flag(3),
             has_children: row.flag(4),
             has_parents: row.flag(5),
-            method: text(row, 6)?,
-            extension: row.text(7)?,
+            method: text(row, 6),
+            extension: opt_text(row, 7),
             row_security: (row.flag(8), row.flag(9)),
-            options: list(row, 10)?,
+            options: list(row, 10),
+            owner: text(row, 11),
         })
     })?;
     Ok(found.into_iter().next())
@@ -175,14 +209,14 @@ pub fn table(oid: pg_sys::Oid) -> Result<Option<Table>> {
 pub fn columns(table: pg_sys::Oid) -> Result<Vec<Column>> {
     read(COLUMNS, table, |row| {
         Ok(Column {
-            name: text(row, 1)?,
+            name: text(row, 1),
             type_oid: row.oid(2).ok_or_else(|| Error::internal("a column without type"))?,
-            type_name: text(row, 3)?,
+            type_name: text(row, 3),
             max_length: row.int(4),
-            default: row.text(5)?,
+            default: opt_text(row, 5),
             is_identity: row.flag(6),
             is_generated: row.flag(7),
-            is_nullable: row.flag(8),
+            is_not_null: row.flag(8),
         })
     })
 }
@@ -191,13 +225,13 @@ pub fn columns(table: pg_sys::Oid) -> Result<Vec<Column>> {
 pub fn indexes(table: pg_sys::Oid) -> Result<Vec<Index>> {
     read(INDEXES, table, |row| {
         Ok(Index {
-            name: text(row, 1)?,
-            keys: text(row, 2)?,
-            predicate: row.text(3)?,
+            name: text(row, 1),
+            keys: list(row, 2),
+            predicate: opt_text(row, 3),
             is_plain: row.flag(4),
             is_unique: row.flag(5),
-            mentions: list(row, 6)?,
-            constraint: row.text(7)?,
+            mentions: list(row, 6),
+            constraint: opt_text(row, 7),
         })
     })
 }
@@ -205,16 +239,26 @@ pub fn indexes(table: pg_sys::Oid) -> Result<Vec<Index>> {
 /// Its triggers, those of constraints included.
 pub fn triggers(table: pg_sys::Oid) -> Result<Vec<Trigger>> {
     read(TRIGGERS, table, |row| {
-        Ok(Trigger { name: text(row, 1)?, enabled: text(row, 2)?, is_deferred: row.flag(3), returns_jobs: row.flag(4) })
+        let constraint =
+            row.datum(6).map(|_| TriggerConstraint { kind: text(row, 6), name: text(row, 7), table: text(row, 8) });
+        Ok(Trigger {
+            name: text(row, 1),
+            enabled: text(row, 2),
+            is_deferred: row.flag(3),
+            returns_jobs: row.flag(4),
+            definition: opt_text(row, 5),
+            constraint,
+        })
     })
 }
 
-/// The names of its CHECKs.
-pub fn checks(table: pg_sys::Oid) -> Result<Vec<String>> {
-    read(CHECKS, table, |row| text(row, 1))
+/// Its CHECKs, in the order of their names.
+pub fn constraints(table: pg_sys::Oid) -> Result<Vec<Constraint>> {
+    read(CONSTRAINTS, table, |row| Ok(Constraint { name: text(row, 1), mentions: list(row, 2) }))
 }
 
-/// Runs a query on the catalog that takes a table, with the newest snapshot: what a lock was waited for must be seen. Names in what it prints are qualified: the search_path is pinned.
+/// Runs a query on the catalog that takes a table, with the newest snapshot: what an older one shows may be gone. Names in
+/// what it prints are qualified: the search_path is pinned.
 fn read<T>(sql: &str, table: pg_sys::Oid, each: impl Fn(&Row) -> Result<T>) -> Result<Vec<T>> {
     let _pinned = Settings::change(&[PINNED_PATH]);
     connected(|spi| {
@@ -225,11 +269,16 @@ fn read<T>(sql: &str, table: pg_sys::Oid, each: impl Fn(&Row) -> Result<T>) -> R
 }
 
 /// A text for people and for comparison with qflow's own names: what is not UTF-8 in it is replaced.
-fn text(row: &Row, column: i32) -> Result<String> {
-    Ok(row.datum(column).map(value::to_string_lossy).unwrap_or_default())
+fn text(row: &Row, column: i32) -> String {
+    opt_text(row, column).unwrap_or_default()
 }
 
-fn list(row: &Row, column: i32) -> Result<Vec<String>> {
-    let joined = text(row, column)?;
-    Ok(joined.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect())
+fn opt_text(row: &Row, column: i32) -> Option<String> {
+    row.datum(column).map(value::to_string_lossy)
+}
+
+/// A `text[]`, as texts of that kind.
+fn list(row: &Row, column: i32) -> Vec<String> {
+    let elements = row.datum(column).map(|datum| value::varlena_elements(datum, pg_sys::TEXTOID)).unwrap_or_default();
+    elements.into_iter().flatten().map(value::to_string_lossy).collect()
 }

@@ -64,8 +64,8 @@ pub fn column_named(name: &str) -> Option<&'static Column> {
     COLUMNS.iter().find(|column| column.name == name)
 }
 
-/// A CHECK: its name, its condition, and the condition under which a row breaks it.
-pub struct Check {
+/// A CHECK.
+pub struct Constraint {
     /// Its name.
     pub name: &'static str,
     /// What must not be false.
@@ -73,11 +73,11 @@ pub struct Check {
 }
 
 /// All CHECKs.
-pub const CHECKS: [Check; 4] = [
-    Check { name: "qflow_priority", condition: "priority BETWEEN 0 AND 9" },
-    Check { name: "qflow_status", condition: "status IN ('pending', 'in_progress', 'completed', 'failed')" },
-    Check { name: "qflow_metadata_size", condition: "pg_column_size(metadata) <= {max}" },
-    Check { name: "qflow_data_size", condition: "pg_column_size(data) <= {max}" },
+pub const CONSTRAINTS: [Constraint; 4] = [
+    Constraint { name: "qflow_priority", condition: "priority BETWEEN 0 AND 9" },
+    Constraint { name: "qflow_status", condition: "status IN ('pending', 'in_progress', 'completed', 'failed')" },
+    Constraint { name: "qflow_metadata_size", condition: "pg_column_size(metadata) <= {max}" },
+    Constraint { name: "qflow_data_size", condition: "pg_column_size(data) <= {max}" },
 ];
 
 /// Storage settings. Three versions of a row fit in its place, so that claim and ack are HOT even while an old snapshot
@@ -93,8 +93,8 @@ pub const STORAGE: [(&str, &str); 4] = [
 pub struct Index {
     /// What `verify` calls it.
     pub name: &'static str,
-    /// Its key columns, separated by commas.
-    pub keys: &'static str,
+    /// Its key columns.
+    pub keys: &'static [&'static str],
     /// Its predicate as the server prints it.
     pub predicate: Option<&'static str>,
     /// What makes it, from ON on.
@@ -106,13 +106,13 @@ pub struct Index {
 pub const INDEXES: [Index; 2] = [
     Index {
         name: "fresh index",
-        keys: "priority,enqueued_xid,id",
+        keys: &["priority", "enqueued_xid", "id"],
         predicate: None,
         definition: "ON {q} (priority, enqueued_xid, id)",
     },
     Index {
         name: "due index",
-        keys: "available_at,id",
+        keys: &["available_at", "id"],
         predicate: Some("(available_at IS NOT NULL)"),
         definition: "ON {q} (available_at, id) WHERE available_at IS NOT NULL",
     },
@@ -121,6 +121,12 @@ pub const INDEXES: [Index; 2] = [
 /// Columns that a first claim or an ack changes: an index that mentions one makes every claim and ack write to indexes.
 pub const CHANGED_BY_CLAIMS: [&str; 4] = ["status", "attempt", "lease", "updated_at"];
 
+/// Columns that claims and settles set to NULL.
+pub const EMPTIED_BY_JOBS: [&str; 3] = ["lease", "available_at", "failure_reason"];
+
+/// Columns that claims and settles change: a CHECK that mentions one can make them fail.
+pub const CHANGED_BY_JOBS: [&str; 6] = ["status", "attempt", "lease", "updated_at", "available_at", "failure_reason"];
+
 /// A trigger that gives rows an `available_at` that became pending by anything but a plain insert: a fetch looks for
 /// fresh rows only from its floor up.
 pub struct Trigger {
@@ -128,7 +134,12 @@ pub struct Trigger {
     pub name: &'static str,
     /// What makes it.
     pub create: &'static str,
+    /// The same as every supported server prints it (`pg_get_triggerdef`), for a table whose status is a text.
+    pub printed: &'static str,
 }
+
+/// What the server prints of `status` where it is a varchar: compared as a text.
+const VARCHAR_STATUS: [(&str, &str); 2] = [("new.status", "(new.status)::text"), ("old.status", "(old.status)::text")];
 
 /// The return triggers.
 pub const TRIGGERS: [Trigger; 2] = [
@@ -138,6 +149,10 @@ pub const TRIGGERS: [Trigger; 2] = [
     WHEN (new.status = 'pending' AND new.available_at IS NULL
         AND new.enqueued_xid IS DISTINCT FROM pg_current_xact_id())
     EXECUTE FUNCTION qflow.return_job()",
+        printed:
+            "CREATE TRIGGER qflow_return_insert AFTER INSERT ON {q} FOR EACH ROW WHEN (((new.status = 'pending'::text) \
+                  AND (new.available_at IS NULL) AND (new.enqueued_xid IS DISTINCT FROM pg_current_xact_id()))) \
+                  EXECUTE FUNCTION qflow.return_job()",
     },
     Trigger {
         name: "qflow_return_update",
@@ -147,6 +162,13 @@ pub const TRIGGERS: [Trigger; 2] = [
             OR old.priority IS DISTINCT FROM new.priority OR old.enqueued_xid IS DISTINCT FROM new.enqueued_xid
             OR old.id IS DISTINCT FROM new.id))
     EXECUTE FUNCTION qflow.return_job()",
+        printed:
+            "CREATE TRIGGER qflow_return_update AFTER UPDATE ON {q} FOR EACH ROW WHEN (((new.status = 'pending'::text) \
+                  AND (new.available_at IS NULL) AND ((old.status IS DISTINCT FROM new.status) \
+                  OR (old.available_at IS DISTINCT FROM new.available_at) \
+                  OR (old.priority IS DISTINCT FROM new.priority) \
+                  OR (old.enqueued_xid IS DISTINCT FROM new.enqueued_xid) OR (old.id IS DISTINCT FROM new.id)))) \
+                  EXECUTE FUNCTION qflow.return_job()",
     },
 ];
 
@@ -171,7 +193,8 @@ impl Filling<'_> {
     /// CREATE TABLE.
     pub fn create_table(&self) -> String {
         let columns = COLUMNS.iter().map(|column| format!("    {} {}", column.name, column.definition));
-        let checks = CHECKS.iter().map(|check| format!("    CONSTRAINT {} CHECK ({})", check.name, check.condition));
+        let checks =
+            CONSTRAINTS.iter().map(|check| format!("    CONSTRAINT {} CHECK ({})", check.name, check.condition));
         let parts: Vec<String> = columns.chain(checks).collect();
         self.fill(&format!("CREATE TABLE {{q}} (\n{}\n) WITH ({})", parts.join(",\n"), storage(&STORAGE)))
     }
@@ -187,13 +210,25 @@ impl Filling<'_> {
     }
 
     /// ADD CONSTRAINT, for new and changed rows only.
-    pub fn add_check(&self, check: &Check) -> String {
+    pub fn add_constraint(&self, check: &Constraint) -> String {
         self.fill(&format!("ALTER TABLE {{q}} ADD CONSTRAINT {} CHECK ({}) NOT VALID", check.name, check.condition))
     }
 
     /// What makes a trigger and always enables it.
     pub fn create_trigger(&self, trigger: &Trigger) -> [String; 2] {
         [self.fill(trigger.create), self.enable_trigger(trigger)]
+    }
+
+    /// Whether what the server prints of a trigger is what qflow makes.
+    pub fn is_ours(&self, trigger: &Trigger, printed: &str) -> bool {
+        let for_varchar =
+            VARCHAR_STATUS.iter().fold(trigger.printed.to_owned(), |sql, (from, to)| sql.replace(from, to));
+        [trigger.printed, &for_varchar].iter().any(|sql| sql.replace("{q}", self.table) == printed)
+    }
+
+    /// What takes one away that is not as it should be.
+    pub fn drop_trigger(&self, trigger: &Trigger) -> String {
+        self.fill(&format!("DROP TRIGGER {} ON {{q}}", trigger.name))
     }
 
     /// ENABLE ALWAYS.

@@ -4,11 +4,11 @@ use crate::error::Result;
 use crate::guc;
 use crate::host::relation;
 use crate::queue::adopt;
-use crate::queue::catalog::{self, Column, Index, Table, Trigger};
+use crate::queue::catalog::{self, Column, Constraint, Index, Table, Trigger};
 use crate::queue::check::Check;
 use crate::queue::definition::Filling;
-use crate::queue::gaps;
 use crate::queue::registry::QueueRow;
+use crate::queue::{gaps, survey};
 
 /// What the catalog says of a queue's table.
 struct Facts {
@@ -16,11 +16,23 @@ struct Facts {
     columns: Vec<Column>,
     indexes: Vec<Index>,
     triggers: Vec<Trigger>,
-    checks: Vec<String>,
+    constraints: Vec<Constraint>,
 }
 
-/// All checks of the table; none when it has just been dropped. Those that have to read all rows only when asked for.
-pub fn checks(row: &QueueRow, reads_rows: bool) -> Result<Vec<Check>> {
+/// How much is looked at.
+#[derive(Clone, Copy)]
+pub enum Depth {
+    /// The catalog only.
+    Catalog,
+    /// All rows too.
+    Rows {
+        /// Whether what stands in them may be named: the caller could read it himself.
+        names: bool,
+    },
+}
+
+/// All checks of the table; none when it has just been dropped.
+pub fn checks(row: &QueueRow, depth: Depth) -> Result<Vec<Check>> {
     let name = relation::display_name(row.table);
     let filling = Filling { table: &name, number: row.number, max_bytes: guc::max_payload_bytes() };
     let Some(table) = catalog::table(row.table)? else {
@@ -31,14 +43,15 @@ pub fn checks(row: &QueueRow, reads_rows: bool) -> Result<Vec<Check>> {
         columns: catalog::columns(row.table)?,
         indexes: catalog::indexes(row.table)?,
         triggers: catalog::triggers(row.table)?,
-        checks: catalog::checks(row.table)?,
+        constraints: catalog::constraints(row.table)?,
     };
     let mut checks = vec![kind(&facts), columns(&facts, &filling), key(&facts, &name), defaults(&facts, &filling)];
     checks.extend(time_zones(&facts));
-    if reads_rows {
+    if let Depth::Rows { names } = depth {
         checks.push(constraints(row, &facts, &filling)?);
-        checks.extend(status_words(row, &facts, &name)?);
+        checks.extend(status_words(row, &facts, &name, names)?);
     }
+    checks.extend(other_constraints(&facts));
     checks.extend(indexes(&facts, &filling));
     checks.push(hindrances(&facts));
     checks.push(storage(&facts, &name));
@@ -57,31 +70,32 @@ fn kind(facts: &Facts) -> Check {
 
 fn columns(facts: &Facts, filling: &Filling) -> Check {
     let missing = gaps::missing_columns(&facts.columns);
-    let wrong = gaps::wrong_columns(&facts.columns);
+    let wrong = gaps::wrong_columns(&facts.columns, filling.table);
     if missing.is_empty() && wrong.is_empty() {
         return Check::well("columns", "all there");
     }
     let gone = missing.iter().map(|column| format!("no column {}", column.name));
-    let odd = wrong.iter().map(|wrong| format!("column {} is of type {}", wrong.column.name, wrong.found));
+    let odd = wrong.iter().map(|wrong| format!("column {} {}", wrong.column.name, wrong.fault));
     let detail: Vec<String> = gone.chain(odd).collect();
-    let add = missing.iter().map(|column| filling.add_column(column) + ";");
-    let change = wrong.iter().map(|wrong| {
-        format!("Rename or change column {}: a queue needs {}.", wrong.column.name, wrong.column.definition)
+    let bring_back = missing.iter().map(|column| match column.is_required {
+        // Empty, or with its default, it would say something else of every row than what was there.
+        true => {
+            format!("Bring back column {} with its values, from a backup or under the name it has now.", column.name)
+        }
+        false => filling.add_column(column) + ";",
     });
-    let remedy: Vec<String> = add.chain(change).collect();
+    let remedy: Vec<String> = bring_back.chain(wrong.iter().map(|wrong| wrong.remedy.clone())).collect();
     Check::gap("columns", detail.join(", "), remedy.join(" "))
 }
 
 fn key(facts: &Facts, name: &str) -> Check {
-    let faults = gaps::key_faults(&facts.columns, &facts.indexes);
-    match faults.is_empty() {
-        true => Check::well("key", "id is unique and has a default"),
-        false => Check::gap(
-            "key",
-            faults.join(", "),
-            format!("CREATE UNIQUE INDEX CONCURRENTLY ON {name} (id); and give id a default from a sequence."),
-        ),
+    let faults = gaps::key_faults(&facts.columns, &facts.indexes, name);
+    if faults.is_empty() {
+        return Check::well("key", "id is unique, never NULL, and has a default");
     }
+    let detail: Vec<&str> = faults.iter().map(|key| key.fault).collect();
+    let remedy: Vec<&str> = faults.iter().map(|key| key.remedy.as_str()).collect();
+    Check::gap("key", detail.join(", "), remedy.join(" "))
 }
 
 fn defaults(facts: &Facts, filling: &Filling) -> Check {
@@ -112,12 +126,12 @@ fn time_zones(facts: &Facts) -> Option<Check> {
 }
 
 fn constraints(row: &QueueRow, facts: &Facts, filling: &Filling) -> Result<Check> {
-    let missing = gaps::missing_checks(&facts.checks);
+    let missing = gaps::missing_constraints(&facts.constraints);
     let has_columns = gaps::missing_columns(&facts.columns).is_empty();
     let (mut addable, mut broken) = (Vec::new(), Vec::new());
     for check in missing {
         match relation::owner(row.table) {
-            Some(owner) if has_columns && gaps::is_broken(owner, filling, check)? => broken.push(check.name),
+            Some(owner) if has_columns && survey::is_broken(owner, filling, check)? => broken.push(check.name),
             _ => addable.push(check),
         }
     }
@@ -129,27 +143,38 @@ fn constraints(row: &QueueRow, facts: &Facts, filling: &Filling) -> Result<Check
         return Ok(Check::well("constraints", format!("All that the rows allow.{left_out}")));
     }
     let names: Vec<&str> = addable.iter().map(|check| check.name).collect();
-    let ddl: Vec<String> = addable.iter().map(|check| filling.add_check(check) + ";").collect();
+    let ddl: Vec<String> = addable.iter().map(|check| filling.add_constraint(check) + ";").collect();
     Ok(Check::gap("constraints", format!("Missing: {}.{left_out}", names.join(", ")), ddl.join(" ")))
 }
 
 /// Only looked for where they are not kept out: the CHECK lets NULL pass.
-fn status_words(row: &QueueRow, facts: &Facts, name: &str) -> Result<Option<Check>> {
-    let is_checked = facts.checks.iter().any(|check| check == "qflow_status");
-    let is_open = |column: &Column| column.name == "status" && (!is_checked || column.is_nullable);
+fn status_words(row: &QueueRow, facts: &Facts, name: &str, names: bool) -> Result<Option<Check>> {
+    let is_checked = facts.constraints.iter().any(|check| check.name == "qflow_status");
+    let is_open = |column: &Column| column.name == "status" && (!is_checked || !column.is_not_null);
     let Some(owner) = relation::owner(row.table).filter(|_| facts.columns.iter().any(is_open)) else {
         return Ok(None);
     };
-    Ok(match gaps::unknown_words(owner, name)? {
-        (0, _) => None,
-        (count, words) => Some(Check::gap(
+    let words = survey::unknown_words(owner, name)?;
+    let named = if names { format!(": {}", words.named) } else { String::new() };
+    Ok((words.rows > 0).then(|| {
+        Check::gap(
             "status words",
-            format!("{count} rows have a status that no queue knows, and are left alone: {words}"),
+            format!("{} rows have a status that no queue knows, and are left alone{named}", words.rows),
             format!(
-                "UPDATE {name} SET status = … \
+                "Give them one that it knows: UPDATE {name} SET status = ... \
                  WHERE (status IN ('pending', 'in_progress', 'completed', 'failed')) IS NOT TRUE;"
             ),
-        )),
+        )
+    }))
+}
+
+/// Not wrong in itself: only its owner knows what it means.
+fn other_constraints(facts: &Facts) -> Option<Check> {
+    let found = gaps::binding_constraints(&facts.constraints);
+    let named: Vec<String> =
+        found.iter().map(|(check, changed)| format!("{} mentions {changed}", check.name)).collect();
+    (!found.is_empty()).then(|| {
+        Check::well("other constraints", format!("{}: claims and settles that break one fail", named.join(", ")))
     })
 }
 
@@ -166,27 +191,28 @@ fn indexes(facts: &Facts, filling: &Filling) -> Vec<Check> {
     crate::queue::definition::INDEXES.iter().map(check).collect()
 }
 
+/// An index that keeps rows unique is there for more than speed: what it costs is said, and that is all.
 fn hindrances(facts: &Facts) -> Check {
     let found = gaps::hindering_indexes(&facts.indexes);
     if found.is_empty() {
         return Check::well("other indexes", "none mentions what claims and acks change");
     }
-    let named: Vec<String> =
-        found.iter().map(|(index, changed)| format!("{} mentions {changed}", index.name)).collect();
-    let drop = |index: &Index| match &index.constraint {
-        Some(constraint) => format!("Drop constraint {constraint}, on which {} stands.", index.name),
-        None => format!("DROP INDEX CONCURRENTLY {};", index.name),
+    let name = |(index, changed): &(&Index, String)| match gaps::is_guarantee(index) {
+        true => format!("{} mentions {changed} and keeps rows from being there twice", index.name),
+        false => format!("{} mentions {changed}", index.name),
     };
-    let remedy: Vec<String> = found.iter().map(|(index, _)| drop(index)).collect();
-    Check::gap(
-        "other indexes",
-        format!(
-            "{}: every claim and every ack has to write to all indexes for it, and leaves entries behind that only \
-             vacuum removes; fetches do not use it",
-            named.join(", ")
-        ),
-        remedy.join(" "),
-    )
+    let named: Vec<String> = found.iter().map(name).collect();
+    let detail = format!(
+        "{}: every claim and every ack has to write to all indexes for it, and leaves entries behind that only vacuum \
+         removes; fetches do not use it",
+        named.join(", ")
+    );
+    let needless = found.iter().filter(|(index, _)| !gaps::is_guarantee(index));
+    let remedy: Vec<String> = needless.map(|(index, _)| format!("DROP INDEX CONCURRENTLY {};", index.name)).collect();
+    match remedy.is_empty() {
+        true => Check::well("other indexes", detail),
+        false => Check::gap("other indexes", detail, remedy.join(" ")),
+    }
 }
 
 fn storage(facts: &Facts, name: &str) -> Check {
@@ -202,24 +228,19 @@ fn storage(facts: &Facts, name: &str) -> Check {
 }
 
 fn triggers(facts: &Facts, filling: &Filling) -> Check {
-    let missing = gaps::missing_triggers(&facts.triggers);
-    if missing.is_empty() {
+    let found = gaps::trigger_gaps(&facts.triggers, filling);
+    if found.is_empty() {
         return Check::well("return triggers", "there, and always enabled");
     }
-    let names: Vec<&str> = missing.iter().map(|trigger| trigger.name).collect();
-    let exists = |name: &str| facts.triggers.iter().any(|found| found.name == name);
-    let statements = missing.iter().flat_map(|trigger| match exists(trigger.name) {
-        true => vec![filling.enable_trigger(trigger)],
-        false => filling.create_trigger(trigger).to_vec(),
-    });
-    let remedy: Vec<String> = statements.map(|sql| sql + ";").collect();
-    Check::gap("return triggers", format!("missing or not always enabled: {}", names.join(", ")), remedy.join(" "))
+    let detail: Vec<String> = found.iter().map(|gap| format!("{} {}", gap.trigger.name, gap.fault)).collect();
+    let remedy: Vec<String> = found.iter().flat_map(|gap| &gap.ddl).map(|sql| format!("{sql};")).collect();
+    Check::gap("return triggers", detail.join(", "), remedy.join(" "))
 }
 
 /// Whether jobs can be taken back as the table's owner, in a restricted operation.
 fn upkeep(row: &QueueRow, facts: &Facts) -> Check {
     let (obstacles, remedies): (Vec<String>, Vec<String>) =
-        gaps::obstacles(row.table, &facts.triggers).into_iter().unzip();
+        gaps::obstacles(row.table, &facts.table.owner, &facts.triggers).into_iter().unzip();
     match obstacles.is_empty() {
         true => Check::well("upkeep", "expired jobs are taken back as the table's owner"),
         false => Check::gap(
