@@ -149,6 +149,7 @@ class Database:
         return subprocess.run(
             [BINDIR / "psql", "-XAtq", "-h", self.server.dir, "-U", "postgres", "-d", self.name],
             stdin=open(TESTS / "verify_all.sql"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            errors="replace",  # the database's encoding may be another
         ).stdout
 
 

@@ -1,4 +1,7 @@
-"""Payload comes out byte for byte as it went in, in every server encoding; the other jobs of the batch come too."""
+"""Payload comes out byte for byte as it went in, in every server encoding; the other jobs of the batch come too. What
+people are told arrives in their letters."""
+import contextlib
+
 import psycopg
 import pytest
 
@@ -149,3 +152,128 @@ def test_a_name_that_is_no_utf8_in_sql_ascii(make_database):
         as_bytes(c, "SELECT queue FROM qflow.queue_stats WHERE queue IN ('public.a', 'public.c')")
         as_bytes(c, b'ALTER TABLE "\xff" RENAME TO b')
         as_bytes(c, "SELECT * FROM qflow.reap()")
+
+
+# What a queue is called, in encodings of the database. In each a client speaks UTF8.
+PEOPLES_NAMES = {"UTF8": "待ち行列", "EUC_JP": "待ち行列", "LATIN1": "größe", "SQL_ASCII": "待ち行列"}
+
+
+@contextlib.contextmanager
+def heard(c):
+    """Severity and message of each notice that comes."""
+    notices = []
+    listener = lambda notice: notices.append((notice.severity_nonlocalized, notice.message_primary))
+    c.add_notice_handler(listener)
+    yield notices
+    c.remove_notice_handler(listener)
+
+
+@pytest.fixture(params=PEOPLES_NAMES)
+def named(request, make_database):
+    """A database in some encoding, and a name."""
+    encoding = request.param
+    return make_database(f"ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"), PEOPLES_NAMES[encoding]
+
+
+@pytest.mark.every_version
+def test_errors_arrive_as_they_were_meant(named):
+    """Message and detail."""
+    db, name = named
+    with db.connect(client_encoding="UTF8") as c:
+        c.execute("SELECT qflow.create_queue(%s)", (f'"{name}"',))
+        for sqlstate, sql in (
+            ("42704", f"SELECT * FROM qflow.fetch('no {name}')"),
+            ("42710", f"SELECT qflow.create_workflow('{name}', '\"{name}\"')"),
+            ("42704", f"SELECT * FROM qflow.fetch('{name}', 1, 1, '{{\"{name}\": 1}}')"),
+        ):
+            with pytest.raises(psycopg.Error) as raised:
+                c.execute(sql)
+            assert raised.value.sqlstate == sqlstate
+            assert name in raised.value.diag.message_primary, sql
+        with pytest.raises(psycopg.Error) as raised:
+            c.execute(f"""SELECT * FROM qflow.settle('{name}', '[{{"{name}": 1}}]')""")
+        assert raised.value.sqlstate == "22023"
+        assert name in raised.value.diag.message_detail
+
+
+@pytest.mark.every_version
+def test_adoption_tells_of_a_table_by_its_name(named):
+    db, name = named
+    with db.connect(client_encoding="UTF8") as c, heard(c) as notices:
+        c.execute(f"""CREATE TABLE "{name}" (id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+                      status text DEFAULT 'pending', data jsonb, lease bigint)""")
+        c.execute(f'CREATE INDEX "{name}i" ON "{name}" (lease)')
+        c.execute("SELECT qflow.create_queue(%s)", (f'"{name}"',))
+        adopted, hindrance = notices
+        assert adopted[0] == "NOTICE" and f'public."{name}" is a queue now' in adopted[1]
+        assert hindrance[0] == "NOTICE" and f"{name}i mentions lease" in hindrance[1].replace('"', "")
+        c.execute(f'DROP INDEX "{name}i"')
+        c.execute("SELECT * FROM qflow.fetch(%s)", (name,))
+
+
+def expire(c, *queues):
+    """A queue each, with one job of which the lease has expired."""
+    for queue in queues:
+        c.execute("SELECT qflow.create_queue(%s)", (f'"{queue}"',))
+        c.execute("SELECT qflow.enqueue(%s, '{}')", (f'"{queue}"',))
+        c.execute("SELECT * FROM qflow.fetch(%s)", (queue,))
+    c.execute("UPDATE qflow.lease SET deadline = '2000-01-01'")
+
+
+REFUSE = """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RAISE EXCEPTION '% is closed', '{name}' USING ERRCODE = 'QF001'; END $$"""
+
+
+def broken_between(c, first, name, last):
+    """Three queues with expired leases; an UPDATE of the second raises."""
+    expire(c, first, name, last)
+    c.execute(REFUSE.format(name=name))
+    c.execute(f'CREATE TRIGGER refuse BEFORE UPDATE ON "{name}" FOR EACH ROW EXECUTE FUNCTION refuse()')
+
+
+@pytest.mark.every_version
+def test_a_name_does_not_stop_the_reaping_of_others(named):
+    """Neither the queue's nor those in what is raised."""
+    db, name = named
+    with db.connect(client_encoding="UTF8") as c:
+        broken_between(c, "a", name, "z")
+        with heard(c) as notices:
+            assert c.execute("SELECT queue FROM qflow.reap() ORDER BY 1").fetchall() == [("public.a",), ("public.z",)]
+        assert notices == [("WARNING", f'qflow could not reap queue public."{name}": {name} is closed (QF001)')]
+
+
+@pytest.mark.every_version
+@pytest.mark.parametrize("encoding, client, heard_as", [("UTF8", "LATIN1", "????"), ("SQL_ASCII", "EUC_JP", "?" * 12)])
+def test_a_client_without_such_letters_reaps_too(make_database, encoding, client, heard_as):
+    db = make_database(f"ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+    name = PEOPLES_NAMES["UTF8"]
+    with db.connect(client_encoding="UTF8") as c:
+        broken_between(c, "a", name, "z")
+        c.execute(f"SET client_encoding = '{client}'")
+        with heard(c) as notices:
+            assert c.execute("SELECT queue FROM qflow.reap() ORDER BY 1").fetchall() == [("public.a",), ("public.z",)]
+        assert notices == [("WARNING", f'qflow could not reap queue public."{heard_as}": {heard_as} is closed (QF001)')]
+
+
+@pytest.mark.every_version
+def test_faults_are_told_by_name(named):
+    """In `verify` and `readiness`, also what the server says of them."""
+    db, name = named
+    planned = f"""CREATE OR REPLACE FUNCTION planned(bigint) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$
+        BEGIN IF %s THEN RAISE EXCEPTION '{name} is closed'; END IF; RETURN true; END $$"""
+    with db.connect(client_encoding="UTF8") as c:
+        c.execute("SELECT qflow.create_queue(%s)", (f'"{name}"',))
+        c.execute(planned % "false")
+        c.execute(f'CREATE INDEX "{name}i" ON "{name}" (lease) WHERE public.planned(1)')
+        c.execute(planned % "true")
+    with db.connect(client_encoding="UTF8") as c:
+        c.execute("SET statement_timeout = '1min'")
+        for function, argument in (("verify", f'"{name}"'), ("readiness", name)):
+            said = c.execute(f"SELECT check_name, detail, remedy FROM qflow.{function}(%s) WHERE NOT ok", (argument,)).fetchall()
+            assert [one[0] for one in said if f"{name} is closed (P0001)" in one[1]], (function, said)
+            said = {one[0]: one[1:] for one in said}
+            assert f"{name}i mentions lease" in said["other indexes"][0].replace('"', "")
+            assert f"{name}i" in said["other indexes"][1]
+        shown = c.execute("SELECT queue FROM qflow.queue_stats").fetchall()
+        assert shown == [(f'public."{name}"',)]
+        c.execute(f'DROP INDEX "{name}i"')
