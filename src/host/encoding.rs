@@ -25,6 +25,16 @@ pub fn from_server(text: &[u8]) -> String {
     String::from_utf8_lossy(&convert(text, server, UTF8).target).into_owned()
 }
 
+/// The same where nothing may be replaced: none when something would have to be.
+pub fn exactly_from_server(text: &[u8]) -> Option<String> {
+    let server = server();
+    if server == UTF8 || server == NO_ENCODING {
+        return String::from_utf8(text.to_vec()).ok();
+    }
+    let converted = convert(text, server, UTF8);
+    String::from_utf8(converted.target).ok().filter(|_| !converted.lost)
+}
+
 /// A text of the server's, in the server's encoding, with the characters only that the client's encoding has: the server
 /// raises where it is to send others.
 pub fn for_client(text: Vec<u8>) -> Vec<u8> {
@@ -42,11 +52,12 @@ fn server() -> i32 {
 struct Converted {
     source: Vec<u8>,
     target: Vec<u8>,
+    lost: bool,
 }
 
 impl Converted {
     fn unchanged(text: Vec<u8>) -> Self {
-        Self { source: text.clone(), target: text }
+        Self { source: text.clone(), target: text, lost: false }
     }
 }
 
@@ -70,7 +81,7 @@ fn is_text(bytes: &[u8], encoding: i32) -> bool {
 fn by_server(mut text: Vec<u8>, from: i32, to: i32) -> Converted {
     // SAFETY: looks into the catalog.
     let conversion = unsafe { pg_sys::FindDefaultConversionProc(from, to) };
-    let mut converted = Converted { source: Vec::with_capacity(text.len()), target: Vec::with_capacity(text.len()) };
+    let mut converted = Converted::unchanged(Vec::with_capacity(text.len()));
     let mut room = vec![0u8; AT_ONCE.min(text.len()) * GROWTH + 1];
     let (mut at, end) = (0, text.len());
     text.push(0);
@@ -104,6 +115,7 @@ fn by_server(mut text: Vec<u8>, from: i32, to: i32) -> Converted {
             converted.target.extend_from_slice(made);
             at += done;
         } else {
+            converted.lost = true;
             converted.source.push(LOST);
             converted.target.push(LOST);
             at += character(&text[at..], from).min(end - at);

@@ -122,11 +122,8 @@ pub fn to_string_lossy(datum: pg_sys::Datum) -> String {
 /// The text of a datum of type `text`, `varchar` or `name`-as-text, in UTF-8.
 pub fn to_string(datum: pg_sys::Datum) -> Result<String> {
     // SAFETY: the caller hands on a datum of a text type; the result is a copy that ends in NUL.
-    let bytes = unsafe {
-        let owned = pg_sys::text_to_cstring(datum.cast_mut_ptr());
-        utf8_bytes(owned)
-    };
-    into_string(bytes)
+    let owned = unsafe { std::ffi::CStr::from_ptr(pg_sys::text_to_cstring(datum.cast_mut_ptr())) };
+    encoding::exactly_from_server(owned.to_bytes()).ok_or_else(not_utf8)
 }
 
 /// The text form of a `jsonb` datum, in UTF-8. Only for hints: payload is never read.
@@ -246,7 +243,11 @@ unsafe fn utf8_bytes(server: *mut std::ffi::c_char) -> Vec<u8> {
 }
 
 fn into_string(bytes: Vec<u8>) -> Result<String> {
-    String::from_utf8(bytes).map_err(|_| Error::bad_value("text is not valid UTF-8"))
+    String::from_utf8(bytes).map_err(|_| not_utf8())
+}
+
+fn not_utf8() -> Error {
+    Error::bad_value("text is not valid UTF-8")
 }
 
 /// `xid8[]`.

@@ -277,3 +277,30 @@ def test_faults_are_told_by_name(named):
         shown = c.execute("SELECT queue FROM qflow.queue_stats").fetchall()
         assert shown == [(f'public."{name}"',)]
         c.execute(f'DROP INDEX "{name}i"')
+
+
+@pytest.mark.every_version
+def test_a_name_that_unicode_lacks(make_database):
+    """Some bytes of WIN1252 are no character: the other queues go on, and the views show them."""
+    db = make_database("ENCODING 'WIN1252' LOCALE 'C' TEMPLATE template0")
+    with db.connect(client_encoding="WIN1252") as c:
+        expire(c, "a", "b", "z")
+        as_bytes(c, b'ALTER TABLE b RENAME TO "\x81"')
+        assert as_bytes(c, "SELECT queue FROM qflow.reap() ORDER BY 1") == [b"public.a", b"public.z"]
+        shown = as_bytes(c, "SELECT queue FROM qflow.queue_stats ORDER BY 1")
+        assert shown == [b'public."?"', b"public.a", b"public.z"]
+        as_bytes(c, b'DROP TABLE "\x81"')
+
+
+@pytest.mark.every_version
+def test_a_setting_in_letters_of_its_own(make_database):
+    """Settings have no encoding. What `verify` says of one does not fail for it."""
+    db = make_database("ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    with db.connect(client_encoding="UTF8") as c:
+        c.execute("""CREATE TABLE zoned (id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY, data jsonb,
+                     status text DEFAULT 'pending', inserted_at timestamp, updated_at timestamp)""")
+        c.execute("SELECT qflow.create_queue('zoned')")
+        c.execute("SELECT * FROM qflow.fetch('zoned')")
+        c.execute("SET qflow.naive_timezone = 'Zürich'")
+        found = c.execute("SELECT detail FROM qflow.verify('zoned') WHERE check_name = 'time zones'").fetchone()[0]
+        assert "in Z?rich," in found
