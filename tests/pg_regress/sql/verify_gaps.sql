@@ -30,8 +30,10 @@ SELECT check_name, ok, detail FROM qflow.verify('strict') WHERE check_name = 'ot
 
 -- Priorities that no fetch looks at, where rows keep qflow_priority away.
 CREATE TABLE odd (id serial PRIMARY KEY, data jsonb, status text DEFAULT 'pending', priority smallint);
-INSERT INTO odd (data, priority) VALUES ('1', 4), ('2', 42), ('3', -1), ('4', NULL);
 SELECT qflow.create_queue('odd');
+SELECT count(*) FROM qflow.reap();
+ALTER TABLE odd DROP CONSTRAINT qflow_priority, ALTER COLUMN priority DROP NOT NULL;
+INSERT INTO odd (data, priority) VALUES ('1', 4), ('2', 42), ('3', -1), ('4', NULL);
 SELECT id FROM qflow.fetch('odd', 10);
 SELECT * FROM pg_temp.gaps('odd');
 SELECT remedy FROM pg_temp.gaps('odd') \gexec
