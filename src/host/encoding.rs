@@ -79,40 +79,15 @@ fn is_text(bytes: &[u8], encoding: i32) -> bool {
 
 /// Lets the server convert up to what it cannot, again and again.
 fn by_server(mut text: Vec<u8>, from: i32, to: i32) -> Converted {
-    // SAFETY: looks into the catalog.
-    let conversion = unsafe { pg_sys::FindDefaultConversionProc(from, to) };
+    let mut step = Step::new(from, to, text.len());
     let mut converted = Converted::unchanged(Vec::with_capacity(text.len()));
-    let mut room = vec![0u8; AT_ONCE.min(text.len()) * GROWTH + 1];
     let (mut at, end) = (0, text.len());
     text.push(0);
     while at < end {
-        let done = match conversion {
-            pg_sys::InvalidOid => ascii_ahead(&text[at..end]),
-            // SAFETY: the pointers and lengths describe the rest of `text` and `room`; the server takes no more of the
-            // text than `room` is large enough for, answers how much that was, and raises for nothing in it.
-            conversion => unsafe {
-                let source = text.as_mut_ptr().add(at);
-                let (length, size) = ((end - at).min(AT_ONCE) as i32, room.len() as i32);
-                pg_sys::pg_do_encoding_conversion_buf(
-                    conversion,
-                    from,
-                    to,
-                    source,
-                    length,
-                    room.as_mut_ptr(),
-                    size,
-                    true,
-                )
-                .clamp(0, length) as usize
-            },
-        };
-        let made = match conversion {
-            pg_sys::InvalidOid => &text[at..at + done],
-            _ => room.split(|byte| *byte == 0).next().unwrap_or_default(),
-        };
+        let (done, made) = step.convert(&mut text[at..end]);
         if done > 0 {
-            converted.source.extend_from_slice(&text[at..at + done]);
             converted.target.extend_from_slice(made);
+            converted.source.extend_from_slice(&text[at..at + done]);
             at += done;
         } else {
             converted.lost = true;
@@ -122,6 +97,39 @@ fn by_server(mut text: Vec<u8>, from: i32, to: i32) -> Converted {
         }
     }
     converted
+}
+
+/// The server's conversion between two encodings, with the room for what it makes.
+struct Step {
+    conversion: pg_sys::Oid,
+    encodings: (i32, i32),
+    room: Vec<u8>,
+}
+
+impl Step {
+    fn new(from: i32, to: i32, length: usize) -> Self {
+        // SAFETY: looks into the catalog; answers InvalidOid when there is none.
+        let conversion = unsafe { pg_sys::FindDefaultConversionProc(from, to) };
+        Self { conversion, encodings: (from, to), room: vec![0; AT_ONCE.min(length) * GROWTH + 1] }
+    }
+
+    /// How many bytes of the text could be converted, and what they are then; 0 when not even the first character can.
+    fn convert<'a>(&'a mut self, text: &'a mut [u8]) -> (usize, &'a [u8]) {
+        if self.conversion == pg_sys::InvalidOid {
+            let done = ascii_ahead(text);
+            return (done, &text[..done]);
+        }
+        let (source, length) = (text.as_mut_ptr(), text.len().min(AT_ONCE) as i32);
+        let (from, to) = self.encodings;
+        let (room, size) = (self.room.as_mut_ptr(), self.room.len() as i32);
+        // SAFETY: pointers and lengths describe text and room. The server takes no more of the text than there is room
+        // for, ends what it makes with NUL, and raises for nothing in the text.
+        let done = unsafe {
+            pg_sys::pg_do_encoding_conversion_buf(self.conversion, from, to, source, length, room, size, true)
+        };
+        let made = self.room.split(|byte| *byte == 0).next().unwrap_or_default();
+        (done.clamp(0, length) as usize, made)
+    }
 }
 
 fn ascii_ahead(text: &[u8]) -> usize {
