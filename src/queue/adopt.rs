@@ -175,10 +175,11 @@ fn set_defaults(table: pg_sys::Oid, filling: &Filling) -> Result<Vec<String>> {
 
 /// The CHECKs that no row breaks: one that does could not be claimed any more.
 fn add_checks(table: pg_sys::Oid, filling: &Filling) -> Result<Vec<String>> {
-    let owner = owner_of(table)?;
+    let missing = gaps::missing_constraints(&catalog::constraints(table)?);
+    let broken = survey::broken(owner_of(table)?, filling, &missing)?;
     let mut done = Vec::new();
-    for check in gaps::missing_constraints(&catalog::constraints(table)?) {
-        if survey::is_broken(owner, filling, check)? {
+    for (check, is_broken) in missing.into_iter().zip(broken) {
+        if is_broken {
             say(format!("constraint {} is left out: there are rows that it would refuse", check.name));
             continue;
         }

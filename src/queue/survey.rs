@@ -49,13 +49,19 @@ pub fn unknown_words(owner: pg_sys::Oid, table: &str) -> Result<Words> {
     })
 }
 
-const BREAKS: &str = "SELECT EXISTS (SELECT FROM {q} WHERE NOT ({condition}))";
-
-/// Whether a row that is there breaks a CHECK: it could not be claimed then.
-pub fn is_broken(owner: pg_sys::Oid, filling: &Filling, check: &Constraint) -> Result<bool> {
-    let sql = filling.fill(&BREAKS.replace("{condition}", check.condition));
+/// Which of some CHECKs a row that is there breaks: it could not be claimed then. One pass over the rows for all of them.
+pub fn broken(owner: pg_sys::Oid, filling: &Filling, checks: &[&Constraint]) -> Result<Vec<bool>> {
+    if checks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let each: Vec<String> =
+        checks.iter().map(|check| format!("pg_catalog.bool_or(NOT ({}))", check.condition)).collect();
+    let sql = filling.fill(&format!("SELECT {} FROM {{q}}", each.join(", ")));
     identity::restricted_as(owner, || {
-        connected(|spi| Ok(once_latest(spi, &sql, &[])?.first().is_some_and(|row| row.flag(1))))
+        connected(|spi| {
+            let row = once_latest(spi, &sql, &[])?.first();
+            Ok((1..=checks.len()).map(|column| row.is_some_and(|row| row.flag(column as i32))).collect())
+        })
     })
 }
 

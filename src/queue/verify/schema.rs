@@ -128,11 +128,15 @@ fn time_zones(facts: &Facts) -> Option<Check> {
 fn constraints(row: &QueueRow, facts: &Facts, filling: &Filling) -> Result<Check> {
     let missing = gaps::missing_constraints(&facts.constraints);
     let has_columns = gaps::missing_columns(&facts.columns).is_empty();
+    let is_broken = match relation::owner(row.table) {
+        Some(owner) if has_columns => survey::broken(owner, filling, &missing)?,
+        _ => vec![false; missing.len()],
+    };
     let (mut addable, mut broken) = (Vec::new(), Vec::new());
-    for check in missing {
-        match relation::owner(row.table) {
-            Some(owner) if has_columns && survey::is_broken(owner, filling, check)? => broken.push(check.name),
-            _ => addable.push(check),
+    for (check, is_broken) in missing.into_iter().zip(is_broken) {
+        match is_broken {
+            true => broken.push(check.name),
+            false => addable.push(check),
         }
     }
     let left_out = match broken.is_empty() {
