@@ -24,7 +24,8 @@ Locks: ACCESS EXCLUSIVE on the table, on one that exists while indexes are built
 EXCLUSIVE on the registry; both until the end of the transaction, so calls that make queues wait for each other. Needs
 CREATE on the schema for a new table; where the queue exists, the right to consume.
 Errors: 22004 NULL, 22023 bad value, 42501 right missing or not the owner, 42704 no schema to make it in, 42710 queue or
-workflow exists, 42804 a column of another type, 42809 it cannot become a queue, or the schema is a system''s.';
+workflow exists, 42804 a column of another type, 42809 it cannot become a queue, or the schema is a system''s, 55000 the
+table was replaced or dropped while its lock was waited for.';
 
 COMMENT ON FUNCTION qflow.alter_queue(text, bigint, bigint, bigint, bigint, bigint, text) IS
 'Changes settings of a queue; NULL leaves a setting as it is. Returns true when something changed. Workflows that have a
