@@ -35,6 +35,16 @@ def until(condition, seconds=60, what="the condition"):
     return answer
 
 
+def caught_up(primary, standby):
+    """Waits until a standby has replayed all that its primary has written."""
+    with primary.connect() as p, standby.connect() as s:
+        end = p.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()[0]
+        until(
+            lambda: s.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", (end,)).fetchone()[0],
+            what="the standby caught up",
+        )
+
+
 def load(c, queue, count, size=100):
     """Inserts jobs of about `size` bytes in one statement; answers their ids."""
     pad = "x" * max(size - 20, 0)

@@ -3,7 +3,7 @@ the database, logical replication. Nothing is lost, nothing is done twice."""
 import pytest
 
 from conftest import Database
-from jobs import ack, drain, fetch, go_through, load, requeue, statuses, until
+from jobs import ack, caught_up, drain, fetch, go_through, load, requeue, statuses, until
 
 CONF = ("qflow.sweep = off", "autovacuum_naptime = 5s")
 FRESH, DONE, HELD, RETURNED, FAILED = 600, 200, 30, 20, 5
@@ -65,15 +65,6 @@ def test_crash(make_server):
     server.crash()
     server.start()
     all_done_once(db, left)
-
-
-def caught_up(primary, standby):
-    with primary.connect() as p, standby.connect() as s:
-        end = p.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()[0]
-        until(
-            lambda: s.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", (end,)).fetchone()[0],
-            what="the standby caught up",
-        )
 
 
 @pytest.mark.every_version
