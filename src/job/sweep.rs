@@ -138,9 +138,10 @@ pub fn rescued_total(number: i64) -> Result<i64> {
 fn chunk(queue: &Queue, from: i64, limit: usize, now: i64) -> Result<Outcome> {
     // Floors before rows: a row that is pending now was pending, or not there, when each of them was made.
     let floors = floor_store::visible(queue.row.number, queue.row.table)?;
-    let next_xid = xact::next_xid();
     let as_table_owner = |work: &dyn Fn() -> Result<Vec<Met>>| queue.look(work);
     let met = as_table_owner(&|| connected(|spi| queue.jobs.chunk(spi, from, limit)))?;
+    // After the rows: no transaction that wrote one of them was still to come by now.
+    let next_xid = xact::next_xid();
     let lost: Vec<i64> = met
         .iter()
         .filter(|row| row.is_fresh && row.state.status == Some(Status::Pending))
@@ -149,7 +150,7 @@ fn chunk(queue: &Queue, from: i64, limit: usize, now: i64) -> Result<Outcome> {
             _ if row.priority >= PRIORITIES => true,
             None => true,
             Some(xid) => {
-                xid > next_xid || !floors.iter().all(|floor| floor.covers(row.priority, Key { xid, id: row.id }))
+                xid >= next_xid || !floors.iter().all(|floor| floor.covers(row.priority, Key { xid, id: row.id }))
             }
         })
         .map(|row| row.id)

@@ -105,12 +105,14 @@ fn without_order(queue: &Queue) -> Result<Vec<i64>> {
 
 /// Pending rows of transactions that are still to come.
 fn beyond(queue: &Queue) -> Result<Vec<i64>> {
-    let from = Key::before(xact::next_xid() + 1);
+    let from = Key::before(xact::next_xid());
     let to = Key::before(i64::MAX as u64);
     let segments: Vec<Segment> =
         (0..PRIORITIES).map(|priority| Segment { priority, from, to, reason: Reason::Fresh }).collect();
     let found = connected(|spi| queue.jobs.scan(spi, &segments, AT_ONCE, Mode::Write))?;
-    Ok(found.iter().filter_map(fresh_key).map(|key| key.id).collect())
+    // Some of them have come since the scan was begun.
+    let next_xid = xact::next_xid();
+    Ok(found.iter().filter_map(fresh_key).filter(|key| key.xid >= next_xid).map(|key| key.id).collect())
 }
 
 /// Where a fresh job stands.
