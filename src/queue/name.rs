@@ -69,6 +69,11 @@ pub fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
+/// A text as SQL writes it.
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
 fn invalid(text: &str) -> Error {
     let shown: String = text.chars().filter(|c| !c.is_control()).take(MAX_BYTES).collect();
     Error::bad_value(format!("invalid queue name: \"{shown}\""))

@@ -21,7 +21,7 @@ const MOST: usize = 1_000;
 
 /// Everything that stands between a workflow and its jobs.
 pub fn readiness(name: &str) -> Result<Vec<Check>> {
-    let remedy = || format!("SELECT qflow.create_workflow({}, '<queue>');", quoted(name));
+    let remedy = || format!("SELECT qflow.create_workflow({}, '<queue>');", name::literal(name));
     let Some(workflow) = registry::workflow(name)? else {
         return Ok(vec![Check::gap("workflow", format!("\"{name}\" does not exist"), remedy())]);
     };
@@ -62,7 +62,7 @@ fn rights(queue: &QueueRow, table: &str) -> Check {
         return Check::gap(
             "rights",
             format!("role {user} has no {} on {table}", missing.join(", ")),
-            format!("SELECT qflow.grant_consumer({}, {});", quoted(table), quoted(&user)),
+            format!("SELECT qflow.grant_consumer({}, {});", name::literal(table), name::literal(&user)),
         );
     }
     if !relation::may_enter_schema(queue.table) {
@@ -77,11 +77,13 @@ fn rights(queue: &QueueRow, table: &str) -> Check {
 }
 
 fn paused(workflow: &WorkflowRow, queue: &QueueRow, table: &str) -> Check {
-    let name = quoted(&workflow.name);
+    let name = name::literal(&workflow.name);
     match (workflow.paused, queue.paused) {
         (false, false) => Check::well("paused", "neither workflow nor queue is"),
         (true, _) => Check::gap("paused", "the workflow is", format!("SELECT qflow.resume_workflow({name});")),
-        (false, true) => Check::gap("paused", "the queue is", format!("SELECT qflow.resume_queue({});", quoted(table))),
+        (false, true) => {
+            Check::gap("paused", "the queue is", format!("SELECT qflow.resume_queue({});", name::literal(table)))
+        }
     }
 }
 
@@ -129,9 +131,4 @@ fn jobs(queue: &QueueRow) -> Result<Option<Check>> {
 /// `-infinity` and `infinity` are the ends of i64.
 fn wait_ms(until: i64) -> i64 {
     until.saturating_sub(value::now()).max(0) / 1_000
-}
-
-/// A text as SQL writes it.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }

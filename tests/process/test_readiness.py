@@ -26,13 +26,8 @@ def test_a_standby(make_server):
 
 
 @pytest.mark.every_version
-def test_a_database_without_qflow(shared_server):
+def test_a_database_without_qflow(make_database):
     """PostgreSQL's own error: there is nobody there to give a hint."""
-    bare = shared_server.create_database("without_qflow", extension=False)
-    try:
-        with pytest.raises((psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction)):
-            bare.execute("SELECT * FROM qflow.fetch('jobs')")
-    finally:
-        shared_server.databases.remove(bare)
-        with shared_server.connect() as c:
-            c.execute('DROP DATABASE without_qflow WITH (FORCE)')
+    bare = make_database(name="without_qflow", extension=False, verified=False)
+    with pytest.raises((psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction)):
+        bare.execute("SELECT * FROM qflow.fetch('jobs')")

@@ -1,5 +1,7 @@
 //! Defaults of columns without time zone, as the server prints them: which of them depend on the session's zone.
 
+use crate::queue::name::literal;
+
 /// Words that give an instant: what they are to be written in a zone.
 const INSTANTS: [&str; 5] =
     ["now()", "CURRENT_TIMESTAMP", "clock_timestamp()", "statement_timestamp()", "transaction_timestamp()"];
@@ -58,7 +60,7 @@ pub fn replacement(default: &str, zone: &str) -> String {
 
 /// An instant in a zone.
 pub fn at_zone(instant: &str, zone: &str) -> String {
-    format!("timezone('{}', {instant})", zone.replace('\'', "''"))
+    format!("timezone({}, {instant})", literal(zone))
 }
 
 #[cfg(test)]
