@@ -64,6 +64,8 @@ CREATE TABLE qflow.lease (
     resources           jsonb
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500);
 CREATE INDEX ON qflow.lease (queue, deadline);
+-- Leases that end with their sessions; others are not in it.
+CREATE INDEX lease_bound_idx ON qflow.lease (backend_pid) WHERE bound;
 
 -- Claim floors: where in its index a fetch starts to look, per queue. Several copies of one hint, so that saving one
 -- never waits for somebody else's open transaction; not dumped, worth nothing in another cluster.

@@ -12,3 +12,33 @@ pub fn may_in_schema(schema: pg_sys::Oid, role: pg_sys::Oid, right: u32) -> bool
     let result = unsafe { pg_sys::object_aclcheck(pg_sys::NamespaceRelationId, schema, role, right as _) };
     result == pg_sys::AclResult::ACLCHECK_OK
 }
+
+/// A handler of signals.
+pub type SignalHandler = unsafe extern "C-unwind" fn(std::ffi::c_int);
+
+/// Sets what a process does at a signal.
+pub fn set_signal_handler(signal: std::ffi::c_int, handler: SignalHandler) {
+    // SAFETY: the handlers are functions of this library, which stays loaded.
+    #[cfg(not(feature = "pg18"))]
+    unsafe {
+        pg_sys::pqsignal(signal, Some(handler))
+    };
+    // SAFETY: as above.
+    #[cfg(feature = "pg18")]
+    unsafe {
+        pg_sys::pqsignal_be(signal, Some(handler))
+    };
+}
+
+/// The number of a process's current transaction, counted by the process itself.
+///
+/// # Safety
+/// `process` must be an entry of the server's.
+pub unsafe fn local_transaction_id(process: *const pg_sys::PGPROC) -> u32 {
+    // SAFETY: as demanded.
+    #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
+    return unsafe { (*process).lxid };
+    // SAFETY: as demanded.
+    #[cfg(not(any(feature = "pg14", feature = "pg15", feature = "pg16")))]
+    return unsafe { (*process).vxid.lxid };
+}

@@ -159,6 +159,11 @@ fn send(level: Level, message: &str, hint: Option<&str>) {
     Report { level, sqlstate, message, detail: None, hint }.send();
 }
 
+/// Tells the operator, in the server's log.
+pub fn log(message: impl AsRef<str>, hint: impl AsRef<str>) {
+    send(Level::Log, message.as_ref(), Some(hint.as_ref()));
+}
+
 /// Tells the user of something that he should know, with what he can do.
 pub fn note(message: impl AsRef<str>, hint: impl AsRef<str>) {
     send(Level::Notice, message.as_ref(), Some(hint.as_ref()));

@@ -38,7 +38,31 @@ pub fn naive_timezone() -> String {
     NAIVE_TIMEZONE.get().map_or_else(|| "UTC".to_owned(), |zone| zone.to_string_lossy().into_owned())
 }
 
-/// Registers all settings; called once when the library is loaded.
+macro_rules! sizes {
+    ($($(#[$doc:meta])* $function:ident => $static:ident, $guc:literal = $default:expr, $most:expr, $short:literal;)*) => {
+        $(
+            static $static: GucSetting<i32> = GucSetting::<i32>::new($default);
+            $(#[$doc])* pub fn $function() -> usize { $static.get().max(1) as usize }
+        )*
+        /// Registers how large shared memory is. The server allows it only while it preloads.
+        pub fn register_sizes() {
+            $(GucRegistry::define_int_guc(
+                $guc, $short, c"", &$static, 1, $most, GucContext::Postmaster, GucFlags::default(),
+            );)*
+        }
+    };
+}
+
+sizes! {
+    /// Most queues with a place in shared memory.
+    max_queues => MAX_QUEUES, c"qflow.max_queues" = 128, 100_000,
+        c"Queues of the whole server that have counters, floors and wake-ups in shared memory.";
+    /// Most databases with a place in shared memory.
+    max_databases => MAX_DATABASES, c"qflow.max_databases" = 64, 10_000,
+        c"Databases that a background worker can serve.";
+}
+
+/// Registers all other settings; called once when the library is loaded.
 pub fn register() {
     register_numbers();
     register_switches();
@@ -91,9 +115,21 @@ numbers! {
     /// Jobs after which a claim floor is saved.
     floor_save_jobs: i64 => FLOOR_SAVE_JOBS, c"qflow.floor_save_jobs" = 1_000, 1, i32::MAX, Suset,
         c"A session saves a queue's claim floor for others after it claimed this many jobs.";
+    /// How long a worker stays when it has nothing to do, milliseconds.
+    worker_idle_ms: i64 => WORKER_IDLE_MS, c"qflow.worker_idle_ms" = 60_000, 0, i32::MAX, Sighup,
+        c"Time in milliseconds after which a background worker with nothing to do leaves its database.";
+    /// How long the worker may work on one queue at a time, milliseconds.
+    worker_statement_timeout_ms: i64 => WORKER_STATEMENT_TIMEOUT_MS, c"qflow.worker_statement_timeout_ms" = 10_000, 100, i32::MAX, Sighup,
+        c"Time in milliseconds that the background worker spends on one queue at most, before it turns to the next.";
+    /// How often listeners are told at most, milliseconds; 0: never.
+    notify_interval_ms: i64 => NOTIFY_INTERVAL_MS, c"qflow.notify_interval_ms" = 10, 0, 3_600_000, Sighup,
+        c"Time in milliseconds between two notifications on channel qflow at least; 0 sends none.";
 }
 
 switches! {
+    /// Whether workers are started.
+    worker => WORKER, c"qflow.worker" = true, Sighup,
+        c"Start background workers that take back jobs and wake consumers. Needs qflow in shared_preload_libraries.";
     /// Whether a job may be settled without its lease.
     allow_unfenced => ALLOW_UNFENCED, c"qflow.allow_unfenced" = false, Userset,
         c"Accept settles without leases. An old consumer can then complete a job that another one runs.";

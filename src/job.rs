@@ -1,5 +1,7 @@
 //! The life of a job: claimed by a fetch, settled by its consumer, or taken back.
 
+pub mod arrival;
+pub mod binding;
 pub mod claim;
 pub mod enqueue;
 pub mod extend;
@@ -15,3 +17,4 @@ pub mod state;
 pub mod statement;
 pub mod sweep;
 pub mod table;
+pub mod upkeep;

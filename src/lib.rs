@@ -13,6 +13,8 @@ mod job;
 mod json;
 mod queue;
 mod resource;
+mod shmem;
+mod worker;
 
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;
@@ -29,6 +31,11 @@ pgrx::extension_sql_file!("../sql/comments.sql", name = "comments", requires = [
 pub extern "C-unwind" fn _PG_init() {
     error::keep_backtraces_out();
     guc::register();
+    if host::shared::is_preloading() {
+        guc::register_sizes();
+        shmem::request();
+        worker::register();
+    }
 }
 
 /// Needed by `cargo pgrx test`.

@@ -59,6 +59,7 @@ fn deliver(
         jobs: jobs as usize,
         timeout_ms: hints.timeout_ms.unwrap_or_else(|| workflow.settings.timeout_ms()).min(MAX_MS),
         worker: hints.worker.as_deref(),
+        bound: hints.binds_session(),
     };
     let mut delivered: i64 = 0;
     claim::claim(&demand, |lease, row| {

@@ -4,14 +4,13 @@ use std::panic::AssertUnwindSafe;
 
 use crate::error::{self, Error, Level, Result};
 use crate::host::call::Call;
-use crate::host::identity::Settings;
 use crate::host::rows::Sink;
 use crate::host::subtransaction::{attempt, Caught};
 use crate::host::value::{self, Arg};
 use crate::host::{relation, xact};
-use crate::job::reap::{self, Reaped};
-use crate::job::sweep;
-use crate::queue::cache::{self, Purpose};
+use crate::job::reap::Reaped;
+use crate::job::upkeep;
+use crate::queue::cache;
 use crate::queue::check::Check;
 use crate::queue::readiness;
 use crate::queue::registry;
@@ -28,7 +27,7 @@ fn reap_all(call: &Call) -> Result<Arg> {
     xact::require_writable(c"qflow.reap()");
     let sink = Sink::open(call)?;
     for row in registry::all_queues()? {
-        match attempt(AssertUnwindSafe(|| reap_one(row.table))) {
+        match attempt(AssertUnwindSafe(|| upkeep::look_after(row.table))) {
             Ok(Some((name, reaped))) if reaped != Reaped::default() => {
                 sink.put(&[
                     value::text_for_people(&name),
@@ -46,23 +45,6 @@ fn reap_all(call: &Call) -> Result<Arg> {
     }
     registry::remove_orphans()?;
     Ok(None)
-}
-
-fn reap_one(table: pgrx::pg_sys::Oid) -> Result<Option<(String, Reaped)>> {
-    // Somebody's LOCK TABLE must not keep the other queues waiting.
-    let _patience = Settings::change(&[(c"lock_timeout", c"1s")]);
-    let Some(queue) = cache::queue_of(table, Purpose::Jobs)? else {
-        return Ok(None);
-    };
-    if !queue.can_be_kept_up() {
-        // Whoever calls must not run the owner's triggers as himself.
-        return Err(Error::not_ready("only its consumers' fetches can, qflow.verify says why"));
-    }
-    let now = value::now();
-    let reaped = reap::reap(&queue, &reap::PASS, now)?;
-    let swept = sweep::persistent(&queue, now)?;
-    let total = Reaped { returned: reaped.returned + swept.returned, failed: reaped.failed + swept.failed };
-    Ok(Some((queue.name.clone(), total)))
 }
 
 fn verify_queue(call: &Call) -> Result<Arg> {

@@ -1,5 +1,7 @@
 //! Making, changing and dropping queues.
 
+use std::rc::Rc;
+
 use pgrx::pg_sys;
 
 use crate::error::{self, Error, Result};
@@ -15,6 +17,8 @@ use crate::queue::name::{self, QueueName};
 use crate::queue::registry::{self, QueueRow};
 use crate::queue::settings::{self, OnComplete, QueueSettings, WorkflowSettings, MAX_MS};
 use crate::queue::workflow as workflows;
+use crate::shmem::at_commit;
+use crate::shmem::queue::Slot;
 
 const QUEUE: Name = (0, "queue");
 
@@ -167,7 +171,17 @@ fn resume_queue(call: &Call) -> Result<Arg> {
 fn set_paused(call: &Call, paused: bool) -> Result<Arg> {
     xact::require_writable(if paused { c"qflow.pause_queue()" } else { c"qflow.resume_queue()" });
     let row = owned(call)?;
-    Ok(value::boolean(registry::pause_queue(row.number, paused)?))
+    let is_changed = registry::pause_queue(row.number, paused)?;
+    if is_changed && !paused {
+        wake(row.number)?;
+    }
+    Ok(value::boolean(is_changed))
+}
+
+/// Who waited for a queue that was paused has something to look for.
+pub fn wake(number: i64) -> Result<()> {
+    at_commit::wake(&Rc::new(Slot::known(registry::table()?, number)));
+    Ok(())
 }
 
 const PURGE: &str =
@@ -228,5 +242,8 @@ fn retry_failed(call: &Call) -> Result<Arg> {
     let sql = shape(&row)?.fill(RETRY_FAILED);
     let args = [(pg_sys::INT8ARRAYOID, ids.as_deref().and_then(value::bigints))];
     let retried = connected(|spi| Ok(once(spi, &sql, &args)?.count()))?;
+    if retried > 0 {
+        wake(row.number)?;
+    }
     Ok(value::bigint(retried as i64))
 }

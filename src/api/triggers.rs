@@ -8,7 +8,9 @@ use crate::host::spi::connected;
 use crate::host::trigger;
 use crate::host::value::Arg;
 use crate::host::xact;
+use crate::job::arrival;
 use crate::queue::cache::{self, Purpose};
+use crate::shmem::at_commit;
 
 /// What an AFTER trigger answers: a row that nobody reads, and not SQL's NULL.
 const NO_ROW: Arg = Some(pg_sys::Datum::null());
@@ -19,8 +21,11 @@ crate::entry_points! {
     qflow_registry_changed, pg_finfo_qflow_registry_changed => registry_changed;
 }
 
-/// The own transaction's id; the queue's number is there for what will be counted and woken by it.
-fn enqueued_xid(_: &Call) -> Result<Arg> {
+/// The own transaction's id. A job of the queue with this number is counted, and who waits for one is woken at commit.
+fn enqueued_xid(call: &Call) -> Result<Arg> {
+    if let Some(number) = call.opt_bigint((0, "queue"), i64::MIN)? {
+        arrival::one(number)?;
+    }
     Ok(Some(pg_sys::Datum::from(xact::assign_xid() as usize)))
 }
 
@@ -32,6 +37,7 @@ fn return_job(call: &Call) -> Result<Arg> {
     // A table that qflow no longer knows is nobody's queue: nothing looks at its floor.
     if let (Some(queue), Some(id)) = (cache::queue_of(row.table, Purpose::Jobs)?, row.id) {
         queue.keep_up(|| connected(|spi| queue.jobs.return_job(spi, id)))?;
+        at_commit::wake(&queue.slot);
     }
     Ok(NO_ROW)
 }
@@ -43,5 +49,8 @@ fn registry_changed(call: &Call) -> Result<Arg> {
     };
     crate::host::relation::invalidate(table);
     cache::forget();
+    // What was restored, or is gone, or has a retention now, is the worker's business.
+    crate::shmem::database::own(true);
+    at_commit::work_by(0);
     Ok(NO_ROW)
 }

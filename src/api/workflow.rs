@@ -1,6 +1,6 @@
 //! Making, changing and dropping workflows.
 
-use crate::api::queue::{require_consumer, require_owner};
+use crate::api::queue::{require_consumer, require_owner, wake};
 use crate::error::{Error, Result};
 use crate::host::call::{Call, Name};
 use crate::host::value::{self, Arg};
@@ -96,5 +96,9 @@ fn resume_workflow(call: &Call) -> Result<Arg> {
 fn set_paused(call: &Call, paused: bool) -> Result<Arg> {
     xact::require_writable(if paused { c"qflow.pause_workflow()" } else { c"qflow.resume_workflow()" });
     let workflow = owned(call)?;
-    Ok(value::boolean(registry::pause_workflow(&workflow, paused)?))
+    let is_changed = registry::pause_workflow(&workflow, paused)?;
+    if let Some(row) = registry::workflow(&workflow)?.filter(|_| is_changed && !paused) {
+        wake(row.queue)?;
+    }
+    Ok(value::boolean(is_changed))
 }

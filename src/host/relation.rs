@@ -34,6 +34,21 @@ fn lock(table: pg_sys::Oid, mode: u32) -> bool {
     true
 }
 
+/// Locks an extension for the rest of the transaction, so that a DROP EXTENSION waits before it has locked anything; false
+/// when it is not there.
+pub fn lock_extension(name: &std::ffi::CStr) -> bool {
+    // SAFETY: the name ends in NUL; `true` asks for an answer instead of an error. It may have gone while its lock was
+    // waited for.
+    unsafe {
+        let extension = pg_sys::get_extension_oid(name.as_ptr(), true);
+        if extension == pg_sys::InvalidOid {
+            return false;
+        }
+        pg_sys::LockDatabaseObject(pg_sys::ExtensionRelationId, extension, 0, pg_sys::AccessShareLock as i32);
+        pg_sys::get_extension_oid(name.as_ptr(), true) == extension
+    }
+}
+
 /// Whether the own transaction holds ACCESS EXCLUSIVE on the table: it may have emptied or rewritten it, which no
 /// snapshot shows.
 pub fn is_rewritable_by_us(table: pg_sys::Oid) -> bool {

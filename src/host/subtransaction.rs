@@ -16,6 +16,16 @@ pub struct Caught {
     pub sqlstate: String,
 }
 
+impl Caught {
+    /// What came of a body that was watched, with what it raised.
+    pub fn of<R>(outcome: std::result::Result<Result<R>, Raised>) -> std::result::Result<R, Self> {
+        match outcome {
+            Ok(done) => done.map_err(|error| caught_here(&error)),
+            Err(raised) => Err(caught_of_server(&raised)),
+        }
+    }
+}
+
 /// Runs `work` in a subtransaction: committed when it returns `Ok`, else rolled back and the error handed out. A
 /// cancelled or terminated statement is not caught.
 pub fn attempt<R>(
@@ -26,9 +36,8 @@ pub fn attempt<R>(
     // Closed in any case, before a cancel goes on its way: else the session would stay in this level for ever.
     outer.finish(matches!(outcome, Ok(Ok(_))));
     match outcome {
-        Ok(done) => done.map_err(|error| caught_here(&error)),
         Err(raised) if is_cancel(report_of(&raised.error)) => raised.error.rethrow(),
-        Err(raised) => Err(caught_of_server(&raised)),
+        other => Caught::of(other),
     }
 }
 

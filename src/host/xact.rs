@@ -1,6 +1,11 @@
 //! The transaction that a call runs in.
 
+use std::cell::Cell;
+use std::ffi::c_void;
+
 use pgrx::pg_sys;
+
+use crate::compat;
 
 /// The own top-level transaction id in 64 bits, if one was assigned.
 pub fn own_xid() -> Option<u64> {
@@ -64,4 +69,69 @@ pub fn backend_start() -> i64 {
 pub fn is_standby() -> bool {
     // SAFETY: reads shared memory.
     unsafe { pg_sys::RecoveryInProgress() }
+}
+
+/// How a transaction, or a part of it, ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Committed, and visible to others.
+    Committed,
+    /// Prepared: it will be committed, or not, by another session.
+    Prepared,
+    /// Rolled back.
+    Aborted,
+    /// The subtransaction with this id was rolled back, and all that began in it.
+    PartAborted(u32),
+}
+
+thread_local! {
+    static HOOK: Cell<Option<fn(Ending)>> = const { Cell::new(None) };
+}
+
+/// Has a function told of the end of this and of all further transactions. It must not raise, nor touch a table. There
+/// is one for the whole library.
+pub fn watch_endings(hook: fn(Ending)) {
+    if HOOK.replace(Some(hook)).is_none() {
+        // SAFETY: the callbacks stay valid for the life of the process.
+        unsafe {
+            pg_sys::RegisterXactCallback(Some(on_end), std::ptr::null_mut());
+            pg_sys::RegisterSubXactCallback(Some(on_part_end), std::ptr::null_mut());
+        }
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn on_end(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
+    use pg_sys::XactEvent::*;
+    let ending = match event {
+        XACT_EVENT_COMMIT => Ending::Committed,
+        XACT_EVENT_PREPARE => Ending::Prepared,
+        XACT_EVENT_ABORT => Ending::Aborted,
+        _ => return,
+    };
+    HOOK.get().into_iter().for_each(|hook| hook(ending));
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn on_part_end(
+    event: pg_sys::SubXactEvent::Type,
+    part: u32,
+    _parent: u32,
+    _argument: *mut c_void,
+) {
+    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
+        HOOK.get().into_iter().for_each(|hook| hook(Ending::PartAborted(part)));
+    }
+}
+
+/// Tells one transaction of this session from the next.
+pub fn local_id() -> u32 {
+    // SAFETY: the own process's entry, of which this number is changed by this process only.
+    unsafe { compat::local_transaction_id(pg_sys::MyProc) }
+}
+
+/// The id of the current subtransaction, or of the transaction itself: grows with each one that begins.
+pub fn part() -> u32 {
+    // SAFETY: reads the state of the own transaction.
+    unsafe { pg_sys::GetCurrentSubTransactionId() }
 }

@@ -8,12 +8,14 @@ mod search;
 use std::collections::HashMap;
 
 use self::search::Search;
-use super::floor_store;
 use super::lease::{self, Lease, NewLease};
+use super::{binding, floor_store};
 use crate::error::Result;
 use crate::host::spi::{connected, Row, Spi};
 use crate::host::value;
 use crate::queue::cache::{Queue, Workflow};
+use crate::shmem::at_commit;
+use crate::shmem::queue::Counter;
 
 /// What a fetch asks for, precedence applied.
 pub struct Demand<'a> {
@@ -25,6 +27,8 @@ pub struct Demand<'a> {
     pub timeout_ms: i64,
     /// The worker's name, if it gave one.
     pub worker: Option<&'a str>,
+    /// Whether the lease ends with the session.
+    pub bound: bool,
 }
 
 /// A lease with its claimed jobs, while their rows can be read. `emit` gets each row in the order of claiming: id, data,
@@ -62,6 +66,17 @@ pub fn probe(queue: &Queue, limit: usize) -> Result<Waiting> {
     })
 }
 
+/// What others are to know of a claim. Whoever was woken for these jobs may have left some: the next in line looks.
+fn make_known(demand: &Demand, lease: &Lease) {
+    let slot = &demand.workflow.queue.slot;
+    at_commit::count(slot, Counter::Claimed, lease.job_ids.len() as i64);
+    at_commit::wake(slot);
+    at_commit::work_by(lease.deadline);
+    if demand.bound {
+        binding::end_leases_at_exit();
+    }
+}
+
 /// Claims locked jobs under a new lease.
 fn take(spi: &Spi, demand: &Demand, ids: &[i64], now: i64, mut emit: impl FnMut(&Lease, Row)) -> Result<usize> {
     let workflow = demand.workflow;
@@ -84,13 +99,9 @@ fn take(spi: &Spi, demand: &Demand, ids: &[i64], now: i64, mut emit: impl FnMut(
     if lease.job_ids.is_empty() {
         return Ok(0);
     }
-    lease::add(&NewLease {
-        workflow: &workflow.name,
-        lease: &lease,
-        leased_at: now,
-        bound: false,
-        worker: demand.worker,
-    })?;
+    let (bound, worker) = (demand.bound, demand.worker);
+    lease::add(&NewLease { workflow: &workflow.name, lease: &lease, leased_at: now, bound, worker })?;
+    make_known(demand, &lease);
     for (_, row) in &claimed {
         emit(&lease, *row);
     }

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::host::spi::connected;
 use crate::host::value;
 use crate::queue::cache::Workflow;
+use crate::shmem::at_commit;
 
 /// Sets the deadline of this workflow's leases to `timeout_ms` (else the lease's own time) from now. Answers the leases
 /// that are held, with their deadlines in microseconds; one that is not among them is lost. Waits for the lease rows.
@@ -27,6 +28,7 @@ pub fn extend(workflow: &Workflow, leases: &[i64], timeout_ms: Option<i64>) -> R
         let timeout_ms = timeout_ms.unwrap_or(lease.timeout_ms);
         let deadline = value::now().saturating_add(timeout_ms.saturating_mul(1_000));
         lease::set_deadline(lease.id, deadline)?;
+        at_commit::work_by(deadline);
         extended.push((lease.id, deadline));
     }
     Ok(extended)

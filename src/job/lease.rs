@@ -11,6 +11,7 @@ use crate::host::sequence;
 use crate::host::spi::{connected, kept, once, once_latest, Mode, Row};
 use crate::host::{relation, value, xact};
 use crate::queue::registry::as_owner;
+use crate::shmem::database::Session;
 
 /// What a settle or a reap needs to know of a lease, as it was when the jobs were fetched.
 #[derive(Debug, Clone)]
@@ -67,6 +68,18 @@ const LOCK_EXPIRED: &str = "SELECT id, queue, workflow, timeout_ms, max_attempts
     WHERE queue OPERATOR(pg_catalog.=) $1 AND deadline OPERATOR(pg_catalog.<=) $2
         AND ROW(deadline, id) OPERATOR(pg_catalog.>) ROW($3, $4)
     ORDER BY deadline, id LIMIT $5 FOR UPDATE SKIP LOCKED";
+
+const LOCK_FREE: &str = "SELECT id, queue, workflow, timeout_ms, max_attempts, retry_delay_ms, retry_max_delay_ms,
+        deadline, job_ids
+    FROM qflow.lease WHERE id OPERATOR(pg_catalog.=) ANY ($1) AND queue OPERATOR(pg_catalog.=) $2
+    ORDER BY id FOR UPDATE SKIP LOCKED";
+
+const COUNT: &str = "SELECT pg_catalog.count(*) FROM qflow.lease WHERE id OPERATOR(pg_catalog.=) ANY ($1)";
+
+const BOUND: &str = "SELECT id, queue, backend_pid, backend_start FROM qflow.lease WHERE bound";
+
+const NEXT_DEADLINE: &str = "SELECT deadline FROM qflow.lease
+    WHERE queue OPERATOR(pg_catalog.=) $1 ORDER BY deadline LIMIT 1";
 
 const ANY_EXPIRED: &str = "SELECT 1 FROM qflow.lease
     WHERE queue OPERATOR(pg_catalog.=) $1 AND deadline OPERATOR(pg_catalog.<=) $2 LIMIT 1";
@@ -235,6 +248,63 @@ pub fn lock_expired(queue: i64, now: i64, after: (i64, i64), limit: i64) -> Resu
             let rows = kept(spi, LOCK_EXPIRED, &TYPES)?.run(spi, &args, Mode::Write)?;
             let leases: Result<Vec<Lease>> = rows.iter().map(|row| lease_of(&row)).collect();
             leases
+        })
+    })
+}
+
+/// Locks those of a queue's leases that nobody else has locked, ascending.
+pub fn lock_free(queue: i64, ids: &[i64]) -> Result<Vec<Lease>> {
+    const TYPES: [pg_sys::Oid; 2] = [pg_sys::INT8ARRAYOID, pg_sys::INT8OID];
+    let args = [value::bigints(ids), value::bigint(queue)];
+    as_owner(|| {
+        connected(|spi| {
+            let rows = kept(spi, LOCK_FREE, &TYPES)?.run(spi, &args, Mode::Write)?;
+            let leases: Result<Vec<Lease>> = rows.iter().map(|row| lease_of(&row)).collect();
+            leases
+        })
+    })
+}
+
+/// How many of these leases there are.
+pub fn count(ids: &[i64]) -> Result<usize> {
+    let args = [value::bigints(ids)];
+    as_owner(|| {
+        connected(|spi| {
+            let rows = kept(spi, COUNT, &[pg_sys::INT8ARRAYOID])?.run(spi, &args, Mode::Write)?;
+            Ok(rows.first().and_then(|row| row.bigint(1)).unwrap_or(0) as usize)
+        })
+    })
+}
+
+/// A lease that ends with its session.
+pub struct Bound {
+    /// The lease.
+    pub id: i64,
+    /// Number of its queue.
+    pub queue: i64,
+    /// The session.
+    pub session: Session,
+}
+
+/// All leases that end with their sessions.
+pub fn bound() -> Result<Vec<Bound>> {
+    let of = |row: &Row| Bound {
+        id: row.bigint(1).unwrap_or_default(),
+        queue: row.bigint(2).unwrap_or_default(),
+        session: Session { pid: row.int(3).unwrap_or_default(), start: row.bigint(4).unwrap_or_default() },
+    };
+    as_owner(|| {
+        connected(|spi| Ok(kept(spi, BOUND, &[])?.run(spi, &[], Mode::Write)?.iter().map(|row| of(&row)).collect()))
+    })
+}
+
+/// When the first of a queue's leases ends, microseconds.
+pub fn next_deadline(queue: i64) -> Result<Option<i64>> {
+    let args = [value::bigint(queue)];
+    as_owner(|| {
+        connected(|spi| {
+            let rows = kept(spi, NEXT_DEADLINE, &[pg_sys::INT8OID])?.run(spi, &args, Mode::Write)?;
+            Ok(rows.first().and_then(|row| row.bigint(1)))
         })
     })
 }

@@ -16,6 +16,9 @@ use crate::host::value;
 use crate::host::xact;
 use crate::queue::cache::Queue;
 use crate::queue::settings::MAX_MS;
+use crate::shmem::at_commit;
+use crate::shmem::database::is_served;
+use crate::shmem::queue::Counter;
 
 /// Why a job failed that nobody settled.
 pub const LEASE_EXPIRED: &str = "lease expired";
@@ -31,6 +34,8 @@ pub struct Bounds {
 
 /// A whole pass.
 pub const PASS: Bounds = Bounds { jobs: usize::MAX, leases: 10_000, at_once: 64 };
+/// What a worker does in one transaction.
+pub const SOME: Bounds = Bounds { jobs: 10_000, leases: 256, at_once: 64 };
 /// What a fetch does on the way: it locks no lease that it has no use for, since it may stay open for long.
 const IN_FETCH: Bounds = Bounds { jobs: 64, leases: 64, at_once: 1 };
 /// A fetch looks after its queue this often, microseconds.
@@ -57,7 +62,7 @@ pub fn reap(queue: &Queue, bounds: &Bounds, now: i64) -> Result<Reaped> {
             if room == 0 {
                 return Ok(total);
             }
-            let reaped = take_back(queue, lease, room, now)?;
+            let reaped = take_back(queue, lease, room, now, After::Backoff)?;
             total.returned += reaped.returned;
             total.failed += reaped.failed;
             after = (lease.deadline, lease.id);
@@ -69,23 +74,54 @@ pub fn reap(queue: &Queue, bounds: &Bounds, now: i64) -> Result<Reaped> {
     }
 }
 
-fn take_back(queue: &Queue, lease: &Lease, max_jobs: usize, now: i64) -> Result<Reaped> {
+/// Takes back the jobs of leases that were bound to sessions that have ended, at once and without back-off. How many of
+/// them are still there, because others have something of theirs locked.
+pub fn end_bound(queue: &Queue, leases: &[i64], now: i64) -> Result<usize> {
+    for lease in lease::lock_free(queue.row.number, leases)? {
+        take_back(queue, &lease, usize::MAX, now, After::Nothing)?;
+    }
+    lease::count(leases)
+}
+
+/// What others are to know of jobs that were taken back.
+pub fn make_known(queue: &Queue, reaped: &Reaped) {
+    at_commit::count(&queue.slot, Counter::Reaped, reaped.returned + reaped.failed);
+    at_commit::count(&queue.slot, Counter::Failed, reaped.failed);
+    if reaped.returned > 0 {
+        at_commit::wake(&queue.slot);
+    }
+}
+
+/// How long a job that is taken back waits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// As long as its workflow says.
+    Backoff,
+    /// Not at all.
+    Nothing,
+}
+
+fn take_back(queue: &Queue, lease: &Lease, max_jobs: usize, now: i64, after: After) -> Result<Reaped> {
     let reaped = queue.keep_up(|| {
         connected(|spi| {
             let held = queue.jobs.lock_held(spi, &lease.job_ids, lease.id, max_jobs)?;
-            let changes: Vec<Change> = held.iter().map(|(id, job)| change(*id, job, lease, now)).collect();
+            let changes: Vec<Change> = held.iter().map(|(id, job)| change(*id, job, lease, now, after)).collect();
             let changed = queue.jobs.apply(spi, &changes, now)?;
             Ok(count(&changes, &changed))
         })
     })?;
+    make_known(queue, &reaped);
     if !connected(|spi| super::settle::is_any_held(spi, queue, lease))? {
         lease::remove(&[lease.id])?;
     }
     Ok(reaped)
 }
 
-fn change(id: i64, job: &JobState, lease: &Lease, now: i64) -> Change {
-    let wait_ms = retry::delay_ms(&lease.backoff, i64::from(job.attempt), value::random());
+fn change(id: i64, job: &JobState, lease: &Lease, now: i64, after: After) -> Change {
+    let wait_ms = match after {
+        After::Backoff => retry::delay_ms(&lease.backoff, i64::from(job.attempt), value::random()),
+        After::Nothing => 0,
+    };
     expired(id, job.attempt, lease.max_attempts, wait_ms, now)
 }
 
@@ -110,12 +146,15 @@ pub fn count(changes: &[Change], changed: &[i64]) -> Reaped {
     Reaped { returned: made().count() as i64 - failed, failed }
 }
 
-/// What a fetch does for its queue on the way, at most once a second in a session, since no worker does it: takes back
+/// What a fetch does for its queue on the way, at most once a second in a session, where no worker does it: takes back
 /// a few expired jobs and sweeps a little. What fails here is reported and does not hold up the fetch.
 pub fn look_after(queue: &Queue, now: i64) -> Result<()> {
     let last = queue.jobs.last_reap.get();
     // Under an old snapshot, rows that changed since would raise 40001 for the fetch's transaction.
     if now >= last && now - last < FETCH_EVERY || !xact::is_read_committed() {
+        return Ok(());
+    }
+    if queue.can_be_kept_up() && is_served(now) {
         return Ok(());
     }
     queue.jobs.last_reap.set(now);

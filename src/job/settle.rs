@@ -14,6 +14,8 @@ use crate::host::spi::{connected, Spi};
 use crate::host::value::{self, Arg};
 use crate::queue::cache::{Queue, Workflow};
 use crate::queue::settings::OnComplete;
+use crate::shmem::at_commit;
+use crate::shmem::queue::Counter;
 
 /// One job's end, as asked for.
 #[derive(Clone)]
@@ -64,9 +66,26 @@ pub fn settle(workflow: &Workflow, asks: &[Ask]) -> Result<Vec<Answer>> {
         };
         let ended = ended_ids(&fenced, &verdicts);
         free(spi, queue, leases.values(), &ended)?;
+        make_known(queue, &verdicts);
         let answers = asks.into_iter().zip(found).zip(verdicts);
         Ok(answers.map(|((ask, found), verdict)| answer(ask, found, verdict)).collect())
     })
+}
+
+/// What others are to know of settled jobs.
+fn make_known(queue: &Queue, verdicts: &[Verdict]) {
+    let counted = [
+        (Verdict::Acked, Counter::Acked),
+        (Verdict::Requeued, Counter::Requeued),
+        (Verdict::Failed, Counter::Failed),
+        (Verdict::Released, Counter::Released),
+        (Verdict::Stale, Counter::Stale),
+    ];
+    let of = |verdict: Verdict| verdicts.iter().filter(|given| **given == verdict).count() as i64;
+    counted.into_iter().for_each(|(verdict, counter)| at_commit::count(&queue.slot, counter, of(verdict)));
+    if of(Verdict::Requeued) + of(Verdict::Released) > 0 {
+        at_commit::wake(&queue.slot);
+    }
 }
 
 /// Fills in the leases of unfenced asks: those that the jobs are in progress under, if they are this workflow's.

@@ -23,6 +23,7 @@ use crate::host::spi::{connected, once};
 use crate::host::{value, xact};
 use crate::queue::cache::Queue;
 use crate::queue::registry::{self, as_owner, Home};
+use crate::shmem::at_commit;
 
 /// Rows looked at by one call of `reap()`, and in a restored table also by a fetch.
 const CHUNK: usize = 1_000;
@@ -163,6 +164,10 @@ fn chunk(queue: &Queue, from: i64, limit: usize, now: i64) -> Result<Outcome> {
             Ok((rescued, take_back_orphans(spi, queue, &over, now)?))
         })
     })?;
+    reap::make_known(queue, &reaped);
+    if rescued > 0 {
+        at_commit::wake(&queue.slot);
+    }
     // What others hold locked now is looked at again by the next pass.
     let is_short = rescued < lost.len() || reaped.returned + reaped.failed < over.len() as i64;
     let is_through = met.len() < limit;

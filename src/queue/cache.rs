@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 use crate::host::{identity, relation};
 use crate::job::table::JobTable;
 use crate::resource::hints::{self, Hints};
+use crate::shmem::queue::Slot;
+use crate::shmem::{self, at_commit};
 
 /// A queue, ready for use.
 pub struct Queue {
@@ -27,6 +29,8 @@ pub struct Queue {
     has_deferred_triggers: bool,
     /// All access to its jobs.
     pub jobs: JobTable,
+    /// Its place in shared memory.
+    pub slot: Rc<Slot>,
 }
 
 impl Queue {
@@ -214,9 +218,20 @@ fn load_queue(table: pg_sys::Oid) -> Result<Option<Rc<Queue>>> {
     };
     let jobs = JobTable::new(table, &name)?;
     let has_deferred_triggers = relation::has_deferred_triggers(table);
-    let queue = Rc::new(Queue { row, name, owner, has_deferred_triggers, jobs });
+    let slot = Rc::new(Slot::taken(registry::table()?, row.number));
+    make_known(&row);
+    let queue = Rc::new(Queue { row, name, owner, has_deferred_triggers, jobs, slot });
     CACHE.with(|cache| cache.borrow_mut().queues.insert(table, queue.clone()));
     Ok(Some(queue))
+}
+
+/// From a session's first use of qflow on the database has a worker when there is something to do. A table that was
+/// restored, copied or adopted is to be looked through at once.
+fn make_known(row: &QueueRow) {
+    shmem::database::own(true);
+    if !row.is_at_home() {
+        at_commit::work_by(0);
+    }
 }
 
 /// Notes which relations are the registry, so that the callback can tell.

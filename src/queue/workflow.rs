@@ -4,6 +4,7 @@ use super::cache::Queue;
 use super::registry::{self, WorkflowRow};
 use super::settings::WorkflowSettings;
 use crate::error::{self, Error, Level, Result};
+use crate::job::binding;
 use crate::resource::hints;
 
 /// Registers a workflow; false when it is there already on the same queue and `if_not_exists` accepts that.
@@ -65,8 +66,7 @@ pub fn check_hints(hints: &hints::Hints) -> Result<()> {
         }
     }
     if hints.binds_session() {
-        return Err(Error::not_ready("leases cannot be bound to the session: qflow is not preloaded")
-            .hint("Add qflow to shared_preload_libraries and restart the server, or leave bind and hold out."));
+        binding::require_preload()?;
     }
     Ok(())
 }

@@ -1,0 +1,66 @@
+//! What is done for a queue on nobody's behalf: expired leases, the sweep. The worker and `reap()` both call it.
+
+use crate::error::{Error, Result};
+use crate::host::identity::Settings;
+use crate::host::value;
+use crate::job::reap::{self, Reaped};
+use crate::job::sweep;
+use crate::queue::cache::{self, Purpose, Queue};
+
+/// One pass over a queue: its name, and what it took back. Nothing where the table is no queue.
+pub fn look_after(table: pgrx::pg_sys::Oid) -> Result<Option<(String, Reaped)>> {
+    let _patience = patience();
+    let Some(queue) = open(table)? else {
+        return Ok(None);
+    };
+    let now = value::now();
+    let reaped = reap::reap(&queue, &reap::PASS, now)?;
+    let swept = sweep::persistent(&queue, now)?;
+    let total = Reaped { returned: reaped.returned + swept.returned, failed: reaped.failed + swept.failed };
+    Ok(Some((queue.name.clone(), total)))
+}
+
+/// Takes back what one transaction should: for a worker, which comes again.
+pub fn reap_some(table: pgrx::pg_sys::Oid) -> Result<Reaped> {
+    let _patience = patience();
+    match open(table)? {
+        Some(queue) => reap::reap(&queue, &reap::SOME, value::now()),
+        None => Ok(Reaped::default()),
+    }
+}
+
+/// Sweeps one chunk of a queue, or looks through one of a table that was restored, copied or adopted.
+pub fn sweep(table: pgrx::pg_sys::Oid) -> Result<()> {
+    let _patience = patience();
+    match open(table)? {
+        Some(queue) => sweep::persistent(&queue, value::now()).map(|_| ()),
+        None => Ok(()),
+    }
+}
+
+/// Takes back the jobs of leases whose sessions have ended; how many leases are still there, because others have
+/// something of theirs locked.
+pub fn end_bound(table: pgrx::pg_sys::Oid, leases: &[i64]) -> Result<usize> {
+    let _patience = patience();
+    match open(table)? {
+        Some(queue) => reap::end_bound(&queue, leases, value::now()),
+        None => Ok(0),
+    }
+}
+
+/// Somebody's LOCK TABLE must not keep the other queues waiting.
+fn patience() -> Settings {
+    Settings::change(&[(c"lock_timeout", c"1s")])
+}
+
+/// A queue whose jobs are to be changed as its table's owner. 55000 where they cannot be.
+fn open(table: pgrx::pg_sys::Oid) -> Result<Option<std::rc::Rc<Queue>>> {
+    let Some(queue) = cache::queue_of(table, Purpose::Jobs)? else {
+        return Ok(None);
+    };
+    if !queue.can_be_kept_up() {
+        // Whoever calls must not run the owner's triggers as himself.
+        return Err(Error::not_ready("only its consumers' fetches can, qflow.verify says why"));
+    }
+    Ok(Some(queue))
+}

@@ -1,0 +1,138 @@
+//! What a transaction did that others are to know once it has committed: what it counts, whom it wakes, when there is
+//! something to do. Kept in the session until then; dropped with the transaction, or the part of it, that is rolled
+//! back. Without shared memory nothing is kept.
+//!
+//! A prepared transaction tells its news when it is prepared, since another session will commit it: counts may so be of
+//! what is rolled back later, and the worker looks from time to time while transactions are prepared.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::database;
+use super::queue::{Counter, Slot};
+use crate::guc;
+use crate::host::value;
+use crate::host::xact::{self, Ending};
+
+/// One piece of news.
+enum News {
+    /// Adds to a counter of a queue.
+    Count(Rc<Slot>, Counter, i64),
+    /// A queue may have jobs for who waits.
+    Wake(Rc<Slot>),
+    /// The worker has something to do at a time, microseconds.
+    WorkBy(i64),
+}
+
+struct Piece {
+    /// The subtransaction that it belongs to.
+    part: u32,
+    news: News,
+}
+
+thread_local! {
+    static PIECES: RefCell<Vec<Piece>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Counts something that was done to a queue's jobs.
+pub fn count(slot: &Rc<Slot>, counter: Counter, by: i64) {
+    if by == 0 || !super::is_there() {
+        return;
+    }
+    let part = xact::part();
+    let is_same = |piece: &&mut Piece| {
+        piece.part == part && matches!(&piece.news, News::Count(s, c, _) if *c == counter && s.key() == slot.key())
+    };
+    PIECES.with_borrow_mut(|pieces| match pieces.iter_mut().find(is_same).map(|piece| &mut piece.news) {
+        Some(News::Count(_, _, sum)) => *sum = sum.saturating_add(by),
+        _ => pieces.push(Piece { part, news: News::Count(slot.clone(), counter, by) }),
+    });
+    watch();
+}
+
+/// Wakes who waits for the queue: jobs became pending, now or at a time to come, or were left for others.
+pub fn wake(slot: &Rc<Slot>) {
+    if !super::is_there() {
+        return;
+    }
+    let part = xact::part();
+    let is_same = |piece: &Piece| piece.part <= part && matches!(&piece.news, News::Wake(s) if s.key() == slot.key());
+    PIECES.with_borrow_mut(|pieces| {
+        if !pieces.iter().any(is_same) {
+            pieces.push(Piece { part, news: News::Wake(slot.clone()) });
+        }
+    });
+    watch();
+}
+
+/// The worker has something to do at a time, microseconds; 0: now.
+pub fn work_by(at: i64) {
+    if !super::is_there() {
+        return;
+    }
+    let part = xact::part();
+    PIECES.with_borrow_mut(|pieces| {
+        let known = pieces.iter_mut().find_map(|piece| match &mut piece.news {
+            News::WorkBy(known) if piece.part == part => Some(known),
+            _ => None,
+        });
+        match known {
+            Some(known) => *known = at.min(*known),
+            None => pieces.push(Piece { part, news: News::WorkBy(at) }),
+        }
+    });
+    watch();
+}
+
+fn watch() {
+    xact::watch_endings(ended);
+}
+
+/// Called at the end of a transaction or a part of it. Must not raise.
+fn ended(ending: Ending) {
+    match ending {
+        Ending::Aborted => PIECES.with_borrow_mut(Vec::clear),
+        Ending::PartAborted(part) => PIECES.with_borrow_mut(|pieces| pieces.retain(|piece| piece.part < part)),
+        Ending::Committed => tell(),
+        Ending::Prepared => {
+            let is_news = PIECES.with_borrow(|pieces| !pieces.is_empty());
+            tell();
+            if let Some(database) = database::own(false).filter(|_| is_news) {
+                database.has_prepared.store(true, std::sync::atomic::Ordering::SeqCst);
+                database.wake_by(0);
+            }
+        }
+    }
+}
+
+fn tell() {
+    let pieces = PIECES.take();
+    for piece in &pieces {
+        match &piece.news {
+            News::Count(slot, counter, by) => tell_count(slot, *counter, *by),
+            News::Wake(slot) => tell_wake(slot),
+            News::WorkBy(at) => work_now_by(*at),
+        }
+    }
+}
+
+fn tell_count(slot: &Slot, counter: Counter, by: i64) {
+    if let Some(marks) = slot.marks() {
+        marks.add(counter, by);
+        marks.last_activity.store(value::now(), std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+fn tell_wake(slot: &Slot) {
+    slot.wake_first();
+    let interval_ms = guc::notify_interval_ms();
+    let is_first = || slot.marks().is_some_and(|marks| !marks.is_news.swap(true, std::sync::atomic::Ordering::SeqCst));
+    if interval_ms > 0 && is_first() {
+        work_now_by(value::now().saturating_add(interval_ms * 1_000));
+    }
+}
+
+/// The same as `work_by` for what no transaction has to commit first.
+pub fn work_now_by(at: i64) {
+    database::own(false).into_iter().for_each(|database| database.wake_by(at));
+}

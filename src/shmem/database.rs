@@ -1,0 +1,232 @@
+//! One slot for each database that uses qflow: when its worker has something to do, and how it is.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
+
+use pgrx::pg_sys::Oid;
+
+use super::server::{server, SERVER};
+use super::words::ErrorNote;
+use super::NEVER;
+use crate::error;
+use crate::guc;
+use crate::host::latch::Latch;
+use crate::host::shared::Slots;
+use crate::host::xact;
+
+/// The slots.
+pub static DATABASES: Slots<Notes, Database> = Slots::new(c"qflow databases", guc::max_databases);
+
+/// A session: process id and start, since process ids come again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Session {
+    /// Process id.
+    pub pid: i32,
+    /// When it started, microseconds.
+    pub start: i64,
+}
+
+/// Sessions with bound leases that have ended and that the worker has not seen to yet.
+const MAX_ENDED: usize = 128;
+
+/// The locked part.
+#[derive(Default)]
+pub struct Notes {
+    ended: heapless::Vec<Session, MAX_ENDED>,
+    too_many_ended: bool,
+    /// The worker's last error outside any queue.
+    pub error: ErrorNote,
+}
+
+/// The atomics.
+pub struct Database {
+    oid: AtomicU32,
+    wake_at: AtomicI64,
+    worker: AtomicUsize,
+    worker_pid: AtomicI32,
+    /// When the worker last gave a sign of life, microseconds.
+    pub heartbeat: AtomicI64,
+    /// When it last looked through all queues, microseconds.
+    pub last_pass: AtomicI64,
+    /// How often it has done so.
+    pub passes: AtomicU64,
+    /// Whether transactions were prepared that may bring work when they commit, elsewhere.
+    pub has_prepared: AtomicBool,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self {
+            oid: AtomicU32::new(0),
+            wake_at: AtomicI64::new(NEVER),
+            worker: AtomicUsize::new(0),
+            worker_pid: AtomicI32::new(0),
+            heartbeat: AtomicI64::new(0),
+            last_pass: AtomicI64::new(0),
+            passes: AtomicU64::new(0),
+            has_prepared: AtomicBool::new(false),
+        }
+    }
+}
+
+thread_local! {
+    static OWN: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// The slot of this session's database. `make`: takes a free one where there is none yet.
+pub fn own(make: bool) -> Option<&'static Database> {
+    let oid = xact::database();
+    let known = DATABASES.atomics(OWN.get()).filter(|slot| slot.is(oid));
+    if known.is_some() {
+        return known;
+    }
+    let at = find(oid).or_else(|| make.then(|| claim(oid)).flatten())?;
+    OWN.set(at);
+    DATABASES.atomics(at)
+}
+
+/// The slot of a database.
+pub fn of(oid: Oid) -> Option<&'static Database> {
+    find(oid).and_then(|at| DATABASES.atomics(at))
+}
+
+/// How far behind a worker may be before sessions do its work, microseconds.
+const LATE: i64 = 2_000_000;
+
+/// Whether a worker looks after this database: then sessions need not.
+pub fn is_served(now: i64) -> bool {
+    let has_launcher = || server().is_some_and(|server| server.launcher_pid() != 0);
+    guc::worker() && has_launcher() && own(false).is_some_and(|slot| slot.wake_at() > now - LATE)
+}
+
+/// The databases that have a slot.
+pub fn all() -> Vec<(Oid, &'static Database)> {
+    let used = |at| DATABASES.atomics(at).and_then(|slot| slot.oid().map(|oid| (oid, slot)));
+    (0..DATABASES.len()).filter_map(used).collect()
+}
+
+/// Takes a slot for a database that the launcher found, if it has none.
+pub fn note(oid: Oid) -> Option<&'static Database> {
+    let at = find(oid).or_else(|| claim(oid))?;
+    DATABASES.atomics(at)
+}
+
+/// Frees the slot of a database that is gone or has no qflow.
+pub fn forget(oid: Oid) {
+    let _turn = SERVER.write(0);
+    let Some(at) = find(oid) else {
+        return;
+    };
+    if let (Some(slot), Some(mut notes)) = (DATABASES.atomics(at), DATABASES.write(at)) {
+        slot.oid.store(0, Release);
+        slot.wake_at.store(NEVER, Relaxed);
+        slot.has_prepared.store(false, Relaxed);
+        *notes = Notes::default();
+    }
+}
+
+fn find(oid: Oid) -> Option<usize> {
+    (0..DATABASES.len()).find(|at| DATABASES.atomics(*at).is_some_and(|slot| slot.is(oid)))
+}
+
+fn claim(oid: Oid) -> Option<usize> {
+    let claimed = {
+        let _turn = SERVER.write(0);
+        let at = find(oid).or_else(|| find(Oid::INVALID));
+        if let Some(slot) = at.and_then(|at| DATABASES.atomics(at)) {
+            slot.oid.store(oid.to_u32(), Release);
+        }
+        at
+    };
+    if claimed.is_none() && server().is_some_and(|server| server.is_first_database_left_out()) {
+        error::log(
+            "qflow has no room in shared memory for another database: no worker serves it",
+            "Raise qflow.max_databases, and restart the server.",
+        );
+    }
+    claimed
+}
+
+impl Database {
+    fn is(&self, oid: Oid) -> bool {
+        self.oid.load(Acquire) == oid.to_u32()
+    }
+
+    fn oid(&self) -> Option<Oid> {
+        Some(Oid::from(self.oid.load(Acquire))).filter(|oid| *oid != Oid::INVALID)
+    }
+
+    /// When the worker has something to do, microseconds.
+    pub fn wake_at(&self) -> i64 {
+        self.wake_at.load(SeqCst)
+    }
+
+    /// Process id of the worker, 0 for none.
+    pub fn worker_pid(&self) -> i32 {
+        self.worker_pid.load(SeqCst)
+    }
+
+    /// There is something to do at a time, microseconds: whoever has to know it earlier than before is woken. Raises
+    /// nothing.
+    pub fn wake_by(&self, at: i64) {
+        if at >= self.wake_at.fetch_min(at, SeqCst) {
+            return;
+        }
+        match Latch::from_number(self.worker.load(SeqCst)) {
+            Some(latch) => latch.set(),
+            None => server().into_iter().for_each(|server| server.wake_launcher()),
+        }
+    }
+
+    /// For the worker, before it looks: from here on whatever comes up is noted anew.
+    pub fn begin_pass(&self) {
+        self.wake_at.store(NEVER, SeqCst);
+    }
+
+    /// Makes the own process known as the worker; false when there is one.
+    pub fn enter(&self, pid: i32) -> bool {
+        let is_free = self.worker_pid.compare_exchange(0, pid, SeqCst, SeqCst).is_ok();
+        if is_free {
+            self.worker.store(Latch::own().to_number(), SeqCst);
+        }
+        is_free
+    }
+
+    /// The opposite. The launcher looks whether something came up meanwhile.
+    pub fn leave(&self) {
+        self.worker.store(0, SeqCst);
+        self.worker_pid.store(0, SeqCst);
+        server().into_iter().for_each(|server| server.wake_launcher());
+    }
+}
+
+/// Notes that a session of this database has ended whose leases end with it, and wakes the worker.
+pub fn session_ended(session: Session) {
+    let Some(slot) = own(true) else {
+        return;
+    };
+    if let Some(mut notes) = DATABASES.write(OWN.get()) {
+        let is_noted = notes.ended.push(session).is_ok();
+        notes.too_many_ended |= !is_noted;
+    }
+    slot.wake_by(0);
+}
+
+/// Keeps the worker's last error for `health()`.
+pub fn keep_error(at: i64, sqlstate: &str, message: &str) {
+    if own(false).is_some() {
+        DATABASES.write(OWN.get()).into_iter().for_each(|mut notes| notes.error.keep(at, sqlstate, message));
+    }
+}
+
+/// The sessions that have ended since, and whether there were too many to be noted.
+pub fn take_ended() -> (Vec<Session>, bool) {
+    if own(false).is_none() {
+        return (Vec::new(), false);
+    }
+    DATABASES.write(OWN.get()).map_or((Vec::new(), false), |mut notes| {
+        let ended = notes.ended.iter().copied().collect();
+        notes.ended.clear();
+        (ended, std::mem::take(&mut notes.too_many_ended))
+    })
+}

@@ -1,0 +1,287 @@
+//! One slot for each queue: counters, claim floor, waiters, and what went wrong with it.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering::*};
+
+use pgrx::pg_sys::Oid;
+
+use super::server::{server, SERVER};
+use super::words::ErrorNote;
+use crate::error;
+use crate::guc;
+use crate::host::latch::Latch;
+use crate::host::shared::{Reading, Slots, Writing};
+use crate::host::xact;
+
+/// The slots.
+pub static QUEUES: Slots<Notes, Marks> = Slots::new(c"qflow queues", guc::max_queues);
+
+/// Most sessions that can wait for one queue and be woken; further ones look from time to time.
+pub const MAX_WAITERS: usize = 256;
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counter {
+    /// Jobs inserted, as far as the column default was evaluated.
+    Enqueued,
+    /// Jobs claimed.
+    Claimed,
+    /// Jobs acked.
+    Acked,
+    /// Jobs requeued by consumers.
+    Requeued,
+    /// Jobs failed: by consumers, for want of attempts, or reaped for the last time.
+    Failed,
+    /// Jobs released.
+    Released,
+    /// Jobs taken back from expired leases and ended sessions.
+    Reaped,
+    /// Settles that came too late.
+    Stale,
+}
+
+/// How many counters there are.
+pub const COUNTERS: usize = 8;
+
+/// Which queue: numbers are unique in one registry, and there is one for each CREATE EXTENSION.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// Its database.
+    pub database: Oid,
+    /// The table `qflow.queue` in which it is registered.
+    pub registry: Oid,
+    /// Its number there.
+    pub number: i64,
+}
+
+/// A session that waits for jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiter {
+    /// What wakes it.
+    pub latch: Latch,
+}
+
+/// The locked part.
+#[derive(Default)]
+pub struct Notes {
+    /// Who waits, the first come first.
+    pub waiters: heapless::Vec<Waiter, MAX_WAITERS>,
+    /// What went wrong the last time that the worker looked after it.
+    pub trouble: Trouble,
+}
+
+/// What went wrong with a queue.
+#[derive(Default)]
+pub struct Trouble {
+    /// How often in a row.
+    pub failures: u32,
+    /// When the worker tries again, microseconds.
+    pub retry_at: i64,
+    /// The error.
+    pub error: ErrorNote,
+}
+
+/// The atomics.
+#[derive(Default)]
+pub struct Marks {
+    database: AtomicU32,
+    registry: AtomicU32,
+    number: AtomicI64,
+    counters: [AtomicI64; COUNTERS],
+    waiters: AtomicU32,
+    /// Whether the worker is at it: still true when it finds it so, it died there.
+    pub in_hand: AtomicBool,
+    /// Whether listeners are to be notified.
+    pub is_news: AtomicBool,
+    /// When jobs were last enqueued, claimed or settled, microseconds.
+    pub last_activity: AtomicI64,
+}
+
+/// A queue's slot, found again when it was given to another queue since.
+#[derive(Debug)]
+pub struct Slot {
+    key: Key,
+    at: Cell<usize>,
+}
+
+impl Slot {
+    /// That of a queue of this database, if it has one.
+    pub fn known(registry: Oid, number: i64) -> Self {
+        Self { key: Key { database: xact::database(), registry, number }, at: Cell::new(usize::MAX) }
+    }
+
+    /// The same; takes a free one where it has none yet.
+    pub fn taken(registry: Oid, number: i64) -> Self {
+        let slot = Self::known(registry, number);
+        if super::is_there() && slot.marks().is_none() {
+            claim(&slot.key);
+        }
+        slot
+    }
+
+    /// Which queue it is.
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    /// The atomics; none without preload, or when all slots are taken. Raises nothing.
+    pub fn marks(&self) -> Option<&'static Marks> {
+        let known = QUEUES.atomics(self.at.get()).filter(|marks| marks.is(&self.key));
+        known.or_else(|| {
+            self.at.set(find(&self.key)?);
+            QUEUES.atomics(self.at.get())
+        })
+    }
+
+    /// The locked part, to be read.
+    pub fn read(&self) -> Option<Reading<Notes>> {
+        self.marks()?;
+        QUEUES.read(self.at.get()).filter(|_| self.is_still_its())
+    }
+
+    /// The locked part, to be changed.
+    pub fn write(&self) -> Option<Writing<Notes>> {
+        self.marks()?;
+        QUEUES.write(self.at.get()).filter(|_| self.is_still_its())
+    }
+
+    /// While the slot's lock is held nobody gives it to another queue.
+    fn is_still_its(&self) -> bool {
+        QUEUES.atomics(self.at.get()).is_some_and(|marks| marks.is(&self.key))
+    }
+
+    /// Wakes who has waited longest. Raises nothing.
+    pub fn wake_first(&self) {
+        if self.marks().is_none_or(|marks| marks.waiters.load(SeqCst) == 0) {
+            return;
+        }
+        let first = self.read().and_then(|notes| notes.waiters.first().copied());
+        first.into_iter().for_each(|waiter| waiter.latch.set());
+    }
+
+    /// Wakes who stands behind a waiter: for one that was woken for what it cannot take.
+    pub fn wake_next_after(&self, latch: Latch) {
+        let next = self.read().and_then(|notes| {
+            let at = notes.waiters.iter().position(|waiter| waiter.latch == latch)?;
+            notes.waiters.get(at + 1).copied()
+        });
+        next.into_iter().for_each(|waiter| waiter.latch.set());
+    }
+
+    /// Puts the own session at the end of those that wait; false when there is no room. Whoever enlists sees to it that
+    /// he is taken off however his process ends.
+    pub fn enlist(&self) -> bool {
+        self.change_waiters(|waiters| waiters.push(Waiter { latch: Latch::own() }).is_ok())
+    }
+
+    /// The opposite.
+    pub fn delist(&self) {
+        let own = Latch::own();
+        self.change_waiters(|waiters| {
+            waiters.retain(|waiter| waiter.latch != own);
+            true
+        });
+    }
+
+    /// The number is kept beside the list, so that producers need no lock to see that nobody waits.
+    fn change_waiters(&self, change: impl FnOnce(&mut heapless::Vec<Waiter, MAX_WAITERS>) -> bool) -> bool {
+        let Some(mut notes) = self.write() else {
+            return false;
+        };
+        let done = change(&mut notes.waiters);
+        if let Some(marks) = QUEUES.atomics(self.at.get()) {
+            marks.waiters.store(notes.waiters.len() as u32, SeqCst);
+        }
+        done
+    }
+}
+
+impl Marks {
+    fn is(&self, key: &Key) -> bool {
+        self.number.load(Acquire) == key.number
+            && self.registry.load(Acquire) == key.registry.to_u32()
+            && self.database.load(Acquire) == key.database.to_u32()
+    }
+
+    fn key(&self) -> Key {
+        Key {
+            database: Oid::from(self.database.load(Acquire)),
+            registry: Oid::from(self.registry.load(Acquire)),
+            number: self.number.load(Acquire),
+        }
+    }
+
+    fn name(&self, key: &Key) {
+        self.number.store(key.number, Release);
+        self.registry.store(key.registry.to_u32(), Release);
+        self.database.store(key.database.to_u32(), Release);
+    }
+
+    /// How many sessions wait.
+    pub fn waiting(&self) -> u32 {
+        self.waiters.load(SeqCst)
+    }
+
+    /// Adds to a counter.
+    pub fn add(&self, counter: Counter, by: i64) {
+        self.counters[counter as usize].fetch_add(by, Relaxed);
+    }
+
+    /// Reads a counter.
+    pub fn count(&self, counter: Counter) -> i64 {
+        self.counters[counter as usize].load(Relaxed)
+    }
+
+    fn clear(&self) {
+        let Self { database, registry, number, counters, waiters, in_hand, is_news, last_activity } = self;
+        database.store(0, Release);
+        registry.store(0, Release);
+        number.store(0, Release);
+        counters.iter().chain([last_activity]).for_each(|counter| counter.store(0, Relaxed));
+        waiters.store(0, SeqCst);
+        in_hand.store(false, Relaxed);
+        is_news.store(false, Relaxed);
+    }
+}
+
+const FREE: Key = Key { database: Oid::INVALID, registry: Oid::INVALID, number: 0 };
+
+fn find(key: &Key) -> Option<usize> {
+    (0..QUEUES.len()).find(|at| QUEUES.atomics(*at).is_some_and(|marks| marks.is(key)))
+}
+
+fn claim(key: &Key) {
+    let is_claimed = {
+        let _turn = SERVER.write(0);
+        let place = find(key).or_else(|| find(&FREE)).and_then(|at| QUEUES.atomics(at));
+        place.is_some_and(|marks| {
+            marks.name(key);
+            true
+        })
+    };
+    if !is_claimed && server().is_some_and(|server| server.is_first_queue_left_out()) {
+        error::log(
+            "qflow has no room in shared memory for another queue: it works without counters and wake-ups",
+            "Raise qflow.max_queues, and restart the server.",
+        );
+    }
+}
+
+/// Frees the slots of a database's queues but those to be kept.
+pub fn forget(database: Oid, is_kept: impl Fn(&Key) -> bool) {
+    for at in 0..QUEUES.len() {
+        let Some(marks) = QUEUES.atomics(at).filter(|marks| marks.key().database == database) else {
+            continue;
+        };
+        if is_kept(&marks.key()) {
+            continue;
+        }
+        let _turn = SERVER.write(0);
+        if let Some(mut notes) = QUEUES.write(at) {
+            marks.clear();
+            // Whoever waits finds out for himself, when he next looks.
+            notes.waiters.iter().for_each(|waiter| waiter.latch.set());
+            *notes = Notes::default();
+        }
+    }
+}

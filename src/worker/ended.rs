@@ -1,0 +1,64 @@
+//! Leases of sessions that have ended.
+
+use std::collections::{BTreeMap, HashSet};
+
+use pgrx::pg_sys;
+
+use crate::error::Result;
+use crate::host::spi::{connected, once};
+use crate::host::xact;
+use crate::job::lease;
+use crate::shmem::database::{self, Session};
+
+const LIVE: &str = "SELECT a.pid, a.backend_start FROM pg_catalog.pg_stat_get_activity(NULL) AS a";
+
+/// What a worker knows of ended sessions.
+#[derive(Default)]
+pub struct Ended {
+    sessions: HashSet<Session>,
+    has_checked: bool,
+}
+
+impl Ended {
+    /// Leases by queue that are to be ended now. At first every bound lease is held against the sessions that there are:
+    /// those of an earlier server start have none.
+    pub fn leases(&mut self) -> Result<BTreeMap<i64, Vec<i64>>> {
+        let (ended, too_many) = database::take_ended();
+        self.sessions.extend(ended);
+        let is_check = !self.has_checked || too_many;
+        if self.sessions.is_empty() && !is_check {
+            return Ok(BTreeMap::new());
+        }
+        let bound = lease::bound()?;
+        if is_check {
+            let live = live()?;
+            self.sessions.extend(bound.iter().map(|lease| lease.session).filter(|session| !live.contains(session)));
+            // Whoever ends just now may still be listed: then there is another look.
+            self.has_checked = !too_many;
+        }
+        let mut leases: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+        let over = bound.iter().filter(|lease| self.sessions.contains(&lease.session));
+        over.for_each(|lease| leases.entry(lease.queue).or_default().push(lease.id));
+        let with_leases: HashSet<Session> = bound.iter().map(|lease| lease.session).collect();
+        self.sessions.retain(|session| with_leases.contains(session));
+        Ok(leases)
+    }
+}
+
+/// The sessions that there are. Asked as a superuser: others are not shown when a session began.
+fn live() -> Result<HashSet<Session>> {
+    connected(|spi| {
+        let rows = once(spi, LIVE, &[])?;
+        let live = rows.iter().filter_map(|row| Some(Session { pid: row.int(1)?, start: row.bigint(2)? })).collect();
+        Ok(live)
+    })
+}
+
+const PREPARED: &str = "SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_prepared_xact() AS p WHERE p.dbid OPERATOR(pg_catalog.=) $1)";
+
+/// Whether transactions of this database are prepared: what they bring when they commit, nobody tells.
+pub fn any_prepared() -> Result<bool> {
+    let args = [(pg_sys::OIDOID, crate::host::value::oid(xact::database()))];
+    connected(|spi| Ok(once(spi, PREPARED, &args)?.first().is_some_and(|row| row.flag(1))))
+}
