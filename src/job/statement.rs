@@ -90,7 +90,7 @@ impl Statement {
         match self {
             Self::Scan => &[IDS, XIDS, IDS, XIDS, IDS, ID],
             Self::Due => &[TIME, TIME, ID, ID],
-            Self::LockPending => &[IDS, TIME],
+            Self::LockPending => &[IDS, TIME, ID],
             Self::Claim => &[IDS, ID, TIME],
             Self::LockStates | Self::States | Self::Leases | Self::Delete => &[IDS],
             Self::LockHeld => &[IDS, ID, ID],
@@ -133,7 +133,7 @@ const NEXT_DUE: &str = "SELECT j.available_at FROM {q} j
 const LOCK_PENDING: &str = "SELECT j.id::pg_catalog.int8 FROM {q} j
     WHERE j.id OPERATOR(pg_catalog.=) ANY ($1) AND j.status OPERATOR(pg_catalog.=) 'pending'
         AND (j.available_at IS NULL OR j.available_at OPERATOR(pg_catalog.<=) $2)
-    FOR NO KEY UPDATE SKIP LOCKED";
+    ORDER BY j.id LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED";
 
 const CLAIM: &str = "UPDATE {q} j SET status = 'in_progress', lease = $2, updated_at = $3{updated_zone},
         available_at = NULL, attempt = LEAST(COALESCE(j.attempt, 0), 2147483646) OPERATOR(pg_catalog.+) 1

@@ -154,9 +154,10 @@ impl JobTable {
         Ok(self.run(spi, Statement::NextDue, &[], Mode::Write)?.first().and_then(|row| row.bigint(1)))
     }
 
-    /// Locks those of `ids` that are pending and due; never waits.
-    pub fn lock_pending(&self, spi: &Spi, ids: &[i64], now: i64) -> Result<Vec<i64>> {
-        let rows = self.run(spi, Statement::LockPending, &[value::bigints(ids), value::timestamp(now)], Mode::Write)?;
+    /// Locks at most `limit` of those of `ids` that are pending and due, in ascending order; never waits.
+    pub fn lock_pending(&self, spi: &Spi, ids: &[i64], limit: usize, now: i64) -> Result<Vec<i64>> {
+        let args = [value::bigints(ids), value::timestamp(now), value::count(limit)];
+        let rows = self.run(spi, Statement::LockPending, &args, Mode::Write)?;
         Ok(first_column(&rows))
     }
 

@@ -5,6 +5,9 @@ use std::collections::HashSet;
 
 use crate::job::table::Candidate;
 
+/// Most candidates that are tried at once where all before were refused.
+const MOST_AT_ONCE: usize = 1_024;
+
 /// Picks candidates round by round until enough of them are locked.
 pub struct Picker {
     /// At most this many.
@@ -15,6 +18,9 @@ pub struct Picker {
     fresh_at: usize,
     due_locked: usize,
     has_hit_cap: bool,
+    /// How many to try at once: grows while others hold all that is tried, so that a few jobs are found quickly behind
+    /// thousands that an open transaction holds.
+    at_once: usize,
     /// All that were tried.
     pub tried: HashSet<i64>,
     /// Those that were locked, in the order of claiming.
@@ -31,6 +37,15 @@ pub struct Choice<'a> {
     pub fresh_complete: bool,
 }
 
+/// What is to be tried next.
+pub struct Pick {
+    /// The candidates: due ones, then fresh ones.
+    pub candidates: Vec<Candidate>,
+    of_due: usize,
+    /// How many of them may be locked. Where it is less than all, they are in the order of their ids.
+    pub limit: usize,
+}
+
 impl Picker {
     /// For at most `wanted` jobs of together `max_bytes`.
     pub fn new(wanted: usize, max_bytes: usize) -> Self {
@@ -42,6 +57,7 @@ impl Picker {
             fresh_at: 0,
             due_locked: 0,
             has_hit_cap: false,
+            at_once: 0,
             tried: HashSet::new(),
             locked: Vec::new(),
         }
@@ -52,15 +68,20 @@ impl Picker {
         self.wanted.saturating_sub(self.locked.len())
     }
 
+    /// How many more candidates to look for.
+    pub fn appetite(&self) -> usize {
+        self.missing().max(self.at_once)
+    }
+
     /// Whether nothing more may be picked.
     pub fn is_full(&self) -> bool {
         self.missing() == 0 || self.has_hit_cap && !self.locked.is_empty()
     }
 
     /// The next to try: due ones, then fresh ones.
-    pub fn pick(&mut self, choice: &Choice) -> Vec<Candidate> {
+    pub fn pick(&mut self, choice: &Choice) -> Pick {
         if self.is_full() {
-            return Vec::new();
+            return Pick { candidates: Vec::new(), of_due: 0, limit: 0 };
         }
         let missing = self.missing();
         let waiting = choice.fresh.len() - self.fresh_at;
@@ -70,11 +91,27 @@ impl Picker {
         let fresh = waiting.min(missing - due);
         let next = choice.due[self.due_at..self.due_at + due].iter();
         let next = next.chain(&choice.fresh[self.fresh_at..self.fresh_at + fresh]);
-        let picked = self.within_bytes(next.copied().collect());
-        let of_due = picked.len().min(due);
-        self.due_at += of_due;
-        self.fresh_at += picked.len() - of_due;
-        picked
+        let mut candidates = self.within_bytes(next.copied().collect());
+        let (limit, of_due) = (candidates.len(), candidates.len().min(due));
+        if of_due == 0 && limit > 0 {
+            self.reach_on(&mut candidates, &choice.fresh[self.fresh_at + limit..]);
+        }
+        Pick { candidates, of_due, limit }
+    }
+
+    /// Adds further ones, as long as their order is that of their ids, in which they will be locked, and as long as
+    /// nothing else limits how many can be.
+    fn reach_on(&self, candidates: &mut Vec<Candidate>, further: &[Candidate]) {
+        let is_ascending = candidates.windows(2).all(|pair| pair[0].id < pair[1].id);
+        let mut bytes = candidates.iter().fold(self.bytes, |sum, candidate| sum.saturating_add(candidate.bytes));
+        for candidate in further {
+            bytes = bytes.saturating_add(candidate.bytes);
+            let is_next = candidates.last().is_some_and(|last| last.id < candidate.id);
+            if !is_ascending || !is_next || bytes > self.max_bytes || candidates.len() >= self.at_once {
+                return;
+            }
+            candidates.push(*candidate);
+        }
     }
 
     /// Cuts a choice where it would be too much to carry. A job that was tried already is passed over by `note`.
@@ -93,10 +130,23 @@ impl Picker {
         picked
     }
 
-    /// Notes which of the picked ones were locked. A job found in two places counts once.
-    pub fn note(&mut self, picked: &[Candidate], due: impl Fn(&Candidate) -> bool, locked: &HashSet<i64>) {
+    /// Notes which of the picked ones were locked. A job found in two places counts once; one behind the last that could
+    /// be locked was not tried.
+    pub fn note(&mut self, pick: &Pick, due: impl Fn(&Candidate) -> bool, locked: &HashSet<i64>) {
         self.has_hit_cap = self.has_hit_cap && !locked.is_empty();
-        for candidate in picked {
+        let is_reached = |candidate: &&Candidate| {
+            locked.len() < pick.limit
+                || pick.candidates.len() == pick.limit
+                || locked.iter().any(|id| *id >= candidate.id)
+        };
+        let reached: Vec<&Candidate> = pick.candidates.iter().filter(is_reached).collect();
+        self.due_at += pick.of_due;
+        self.fresh_at += reached.len() - pick.of_due;
+        self.at_once = match locked.is_empty() {
+            true => (reached.len() * 4).min(MOST_AT_ONCE),
+            false => 0,
+        };
+        for candidate in reached {
             if !self.tried.insert(candidate.id) || !locked.contains(&candidate.id) {
                 continue;
             }
@@ -129,12 +179,13 @@ mod tests {
     fn run(wanted: usize, max_bytes: usize, due: &[Candidate], fresh: &[Candidate], held: &[i64]) -> Vec<i64> {
         let mut picker = Picker::new(wanted, max_bytes);
         loop {
-            let picked = picker.pick(&Choice { due, fresh, fresh_complete: true });
-            if picked.is_empty() {
+            let pick = picker.pick(&Choice { due, fresh, fresh_complete: true });
+            if pick.candidates.is_empty() {
                 return picker.locked;
             }
-            let locked = picked.iter().map(|c| c.id).filter(|id| !held.contains(id)).collect();
-            picker.note(&picked, is_due, &locked);
+            let free = pick.candidates.iter().map(|c| c.id).filter(|id| !held.contains(id));
+            let locked = free.take(pick.limit).collect();
+            picker.note(&pick, is_due, &locked);
         }
     }
 
@@ -155,6 +206,31 @@ mod tests {
         let fresh: Vec<_> = (101..=110).map(fresh).collect();
         assert_eq!(run(4, 1_000, &due, &fresh, &[1, 101]), [2, 102, 3, 103]);
         assert_eq!(run(30, 1_000, &due, &fresh, &[1]).len(), 19);
+    }
+
+    #[test]
+    fn behind_thousands_that_others_hold_a_job_is_found_in_a_few_rounds() {
+        let fresh: Vec<_> = (1..=5_000).map(fresh).collect();
+        let held: Vec<i64> = (1..=4_000).collect();
+        let mut picker = Picker::new(2, 1_000_000);
+        let mut rounds = 0;
+        while picker.missing() > 0 {
+            let pick = picker.pick(&Choice { due: &[], fresh: &fresh, fresh_complete: true });
+            let free = pick.candidates.iter().map(|c| c.id).filter(|id| !held.contains(id));
+            picker.note(&pick, is_due, &free.take(pick.limit).collect());
+            rounds += 1;
+        }
+        assert_eq!(picker.locked, [4_001, 4_002]);
+        // What was not reached was not tried, so that it does not count as held.
+        assert_eq!(picker.tried.len(), 4_002);
+        assert!(rounds <= 9, "{rounds} rounds");
+    }
+
+    #[test]
+    fn further_ones_are_not_tried_out_of_order() {
+        let fresh: Vec<_> = [9, 1, 2, 3, 8, 4].map(fresh).to_vec();
+        assert_eq!(run(1, 1_000, &[], &fresh, &[9, 1, 2]), [3]);
+        assert_eq!(run(1, 1_000, &[], &fresh, &[9, 1, 2, 3, 8]), [4]);
     }
 
     #[test]

@@ -69,15 +69,16 @@ impl Search {
     pub fn lock_candidates(&mut self, spi: &Spi, queue: &Queue) -> Result<Vec<i64>> {
         loop {
             let choice = Choice { due: &self.due, fresh: &self.fresh.found, fresh_complete: self.fresh.is_complete() };
-            let picked = self.picker.pick(&choice);
-            if !picked.is_empty() {
-                let ids: Vec<i64> = picked.iter().map(|candidate| candidate.id).collect();
-                let locked: HashSet<i64> = queue.jobs.lock_pending(spi, &ids, self.now)?.into_iter().collect();
-                self.picker.note(&picked, |candidate| matches!(candidate.place, Place::Due(_)), &locked);
+            let pick = self.picker.pick(&choice);
+            if !pick.candidates.is_empty() {
+                let ids: Vec<i64> = pick.candidates.iter().map(|candidate| candidate.id).collect();
+                let locked = queue.jobs.lock_pending(spi, &ids, pick.limit, self.now)?;
+                let locked: HashSet<i64> = locked.into_iter().collect();
+                self.picker.note(&pick, |candidate| matches!(candidate.place, Place::Due(_)), &locked);
             } else if self.picker.is_full() || self.due_complete && self.fresh.is_complete() {
                 return Ok(self.picker.locked.clone());
             } else {
-                self.look_further(spi, queue, self.picker.missing())?;
+                self.look_further(spi, queue, self.picker.appetite())?;
             }
         }
     }
