@@ -9,6 +9,7 @@
 
 pub mod at_commit;
 pub mod database;
+pub mod floor;
 pub mod queue;
 pub mod server;
 mod words;

@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(number("SELECT count(*) FROM qflow.fetch('jobs', 1)"), 1);
         let own = xact::own_xid().unwrap();
         let queue = cache::queue_named("jobs").unwrap();
-        let floor = floor_store::current(queue.row.number, queue.row.table, value::now()).unwrap();
+        let floor = floor_store::current(&queue, value::now()).unwrap();
         for id in [1, 2] {
             assert!(floor.covers(4, Key { xid: own, id }), "job {id} is out of reach: {floor:?}");
         }

@@ -173,14 +173,14 @@ fn set_paused(call: &Call, paused: bool) -> Result<Arg> {
     let row = owned(call)?;
     let is_changed = registry::pause_queue(row.number, paused)?;
     if is_changed && !paused {
-        wake(row.number)?;
+        wake(row.number, value::now())?;
     }
     Ok(value::boolean(is_changed))
 }
 
 /// Who waited for a queue that was paused has something to look for.
-pub fn wake(number: i64) -> Result<()> {
-    at_commit::wake(&Rc::new(Slot::known(registry::table()?, number)));
+pub fn wake(number: i64, now: i64) -> Result<()> {
+    at_commit::due(&Rc::new(Slot::known(registry::table()?, number)), now);
     Ok(())
 }
 
@@ -241,9 +241,10 @@ fn retry_failed(call: &Call) -> Result<Arg> {
     let row = owned(call)?;
     let sql = shape(&row)?.fill(RETRY_FAILED);
     let args = [(pg_sys::INT8ARRAYOID, ids.as_deref().and_then(value::bigints))];
+    let now = value::now();
     let retried = connected(|spi| Ok(once(spi, &sql, &args)?.count()))?;
     if retried > 0 {
-        wake(row.number)?;
+        wake(row.number, now)?;
     }
     Ok(value::bigint(retried as i64))
 }

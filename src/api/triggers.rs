@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::host::call::Call;
 use crate::host::spi::connected;
 use crate::host::trigger;
-use crate::host::value::Arg;
+use crate::host::value::{self, Arg};
 use crate::host::xact;
 use crate::job::arrival;
 use crate::queue::cache::{self, Purpose};
@@ -36,8 +36,9 @@ fn return_job(call: &Call) -> Result<Arg> {
     };
     // A table that qflow no longer knows is nobody's queue: nothing looks at its floor.
     if let (Some(queue), Some(id)) = (cache::queue_of(row.table, Purpose::Jobs)?, row.id) {
+        let now = value::now();
         queue.keep_up(|| connected(|spi| queue.jobs.return_job(spi, id)))?;
-        at_commit::wake(&queue.slot);
+        at_commit::due(&queue.slot, now);
     }
     Ok(NO_ROW)
 }

@@ -98,7 +98,7 @@ fn set_paused(call: &Call, paused: bool) -> Result<Arg> {
     let workflow = owned(call)?;
     let is_changed = registry::pause_workflow(&workflow, paused)?;
     if let Some(row) = registry::workflow(&workflow)?.filter(|_| is_changed && !paused) {
-        wake(row.queue)?;
+        wake(row.queue, value::now())?;
     }
     Ok(value::boolean(is_changed))
 }

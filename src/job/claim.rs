@@ -4,10 +4,12 @@
 mod picker;
 mod scan;
 mod search;
+mod spread;
 
 use std::collections::HashMap;
 
 use self::search::Search;
+use super::floor::Floor;
 use super::lease::{self, Lease, NewLease};
 use super::{binding, floor_store};
 use crate::error::Result;
@@ -36,16 +38,31 @@ pub struct Demand<'a> {
 pub fn claim(demand: &Demand, emit: impl FnMut(&Lease, Row)) -> Result<()> {
     let queue = &demand.workflow.queue;
     let now = value::now();
-    let floor = floor_store::current(queue.row.number, queue.row.table, now)?;
+    let floor = floor_store::current(queue, now)?;
     connected(|spi| {
-        let mut search = Search::begin(spi, queue, floor, demand.jobs, now)?;
+        let mut search = look(spi, queue, floor, demand.jobs, now)?;
         let locked = search.lock_candidates(spi, queue)?;
         let count = if locked.is_empty() { 0 } else { take(spi, demand, &locked, now, emit)? };
+        if count > 0 {
+            search.note_claimed(queue);
+        }
         if let Some(floor) = search.learned(spi, queue)? {
-            floor_store::moved(queue.row.number, queue.row.table, floor, count, now)?;
+            floor_store::moved(queue, floor, count, now)?;
         }
         Ok(())
     })
+}
+
+/// Looks where nobody else is at work, if there is enough; else from the floor on.
+fn look(spi: &Spi, queue: &Queue, floor: Floor, wanted: usize, now: i64) -> Result<Search> {
+    if let Some(mut search) = Search::ahead(spi, queue, &floor, wanted, now)? {
+        search.lock_candidates(spi, queue)?;
+        if search.is_full() {
+            return Ok(search);
+        }
+        // What was locked is met again, and is this fetch's.
+    }
+    Search::begin(spi, queue, floor, wanted, now)
 }
 
 /// What waits in a queue.
@@ -59,7 +76,7 @@ pub struct Waiting {
 /// What a fetch would find now, counted up to `limit`; locks and changes nothing.
 pub fn probe(queue: &Queue, limit: usize) -> Result<Waiting> {
     let now = value::now();
-    let floor = floor_store::current(queue.row.number, queue.row.table, now)?;
+    let floor = floor_store::current(queue, now)?;
     connected(|spi| {
         let search = Search::begin(spi, queue, floor, limit, now)?;
         Ok(Waiting { waiting: search.found().min(limit), next_due: queue.jobs.next_due(spi)? })

@@ -287,8 +287,12 @@ impl Floor {
 
     /// Which of two floors saves more: any is correct.
     pub fn is_ahead_of(&self, other: &Self) -> bool {
-        let reach = |floor: &Self| floor.starts.iter().fold(0u64, |sum, key| sum.saturating_add(key.xid));
-        (self.evidence_end, reach(self)) > (other.evidence_end, reach(other))
+        self.rank() > other.rank()
+    }
+
+    /// By what one is ahead of another.
+    pub fn rank(&self) -> (u64, u64) {
+        (self.evidence_end, self.starts.iter().fold(0u64, |sum, key| sum.saturating_add(key.xid)))
     }
 }
 

@@ -1,8 +1,9 @@
-//! Where floors are kept: in the session, and as copies in `qflow.floor` for other sessions. Saving never waits and
-//! happens once in a while, not at every fetch; a copy that is lost or late only costs time.
+//! Where floors are kept: in the session, in shared memory where there is some, and as copies in `qflow.floor`. Saving
+//! never waits and happens once in a while, not at every fetch; a copy that is lost or late only costs time.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use pgrx::pg_sys;
 
@@ -11,6 +12,7 @@ use crate::error::Result;
 use crate::guc;
 use crate::host::spi::{connected, kept, Mode};
 use crate::host::{value, xact};
+use crate::queue::cache::Queue;
 use crate::queue::registry::{self, as_owner};
 
 /// A session reads the others' copies again after this long, microseconds.
@@ -45,7 +47,29 @@ thread_local! {
 }
 
 /// The best floor known for a queue. Whoever uses it with evidence must take that evidence after this call.
-pub fn current(queue: i64, table: pg_sys::Oid, now: i64) -> Result<Floor> {
+pub fn current(queue: &Queue, now: i64) -> Result<Floor> {
+    match shared(queue) {
+        Some(floor) => Ok(floor),
+        None => remembered(queue.row.number, queue.row.table, now),
+    }
+}
+
+/// The floor in shared memory.
+fn shared(queue: &Queue) -> Option<Floor> {
+    let words = queue.slot.read()?.floor.get(queue.row.table.to_u32())?;
+    unpack(&words)
+}
+
+/// Offers a floor to the other sessions; false where there is no shared memory for it.
+fn share(queue: &Queue, floor: &Floor) -> bool {
+    let words = pack(floor);
+    let offered = queue.slot.write().map(|mut notes| {
+        notes.floor.offer(queue.row.table.to_u32(), floor.rank(), &words);
+    });
+    offered.is_some()
+}
+
+fn remembered(queue: i64, table: pg_sys::Oid, now: i64) -> Result<Floor> {
     let registry = registry::table()?;
     let is_it = |known: &Known| known.table == table && known.registry == registry;
     let remembered = KNOWN.with(|all| all.borrow().get(&queue).filter(|known| is_it(known)).cloned());
@@ -64,12 +88,37 @@ pub fn current(queue: i64, table: pg_sys::Oid, now: i64) -> Result<Floor> {
 }
 
 /// Remembers a floor that moved, and saves it for the others when it is time. `claimed`: jobs claimed by this call.
-pub fn moved(queue: i64, table: pg_sys::Oid, floor: Floor, claimed: usize, now: i64) -> Result<()> {
+pub fn moved(queue: &Queue, floor: Floor, claimed: usize, now: i64) -> Result<()> {
+    let (number, table) = (queue.row.number, queue.row.table);
+    let due = match share(queue, &floor) {
+        true => is_saving_due(queue, now) && claimed > 0,
+        false => remember(number, table, &floor, claimed, now)?,
+    };
+    // A stale snapshot could not update a copy that somebody else saved since: that would raise 40001.
+    if due && xact::is_read_committed() {
+        save(number, table, &floor)?;
+    }
+    Ok(())
+}
+
+/// Among all sessions one saves the shared floor, so that a restart does not begin at zero.
+fn is_saving_due(queue: &Queue, now: i64) -> bool {
+    queue.slot.marks().is_some_and(|marks| is_turn(&marks.floor_saved_at, now, SAVE_AGAIN))
+}
+
+/// True for one caller in each `every` microseconds.
+pub fn is_turn(last: &AtomicI64, now: i64, every: i64) -> bool {
+    let before = last.load(Relaxed);
+    (now < before || now - before > every) && last.compare_exchange(before, now, Relaxed, Relaxed).is_ok()
+}
+
+/// Remembers a floor in the session; whether it is to be saved.
+fn remember(queue: i64, table: pg_sys::Oid, floor: &Floor, claimed: usize, now: i64) -> Result<bool> {
     let registry = registry::table()?;
     let due = KNOWN.with(|all| {
         let mut all = all.borrow_mut();
         let known = all.entry(queue).or_default();
-        let changed = known.floor != floor;
+        let changed = known.floor != *floor;
         (known.table, known.registry) = (table, registry);
         known.floor = floor.clone();
         known.claimed_since += claimed as i64;
@@ -81,20 +130,18 @@ pub fn moved(queue: i64, table: pg_sys::Oid, floor: Floor, claimed: usize, now: 
         }
         due
     });
-    // A stale snapshot could not update a copy that somebody else saved since: that would raise 40001.
-    if due && xact::is_read_committed() {
-        save(queue, table, &floor)?;
-    }
-    Ok(())
+    Ok(due)
 }
 
-/// All floors that this session can see: its own and the saved copies.
-pub fn visible(queue: i64, table: pg_sys::Oid) -> Result<Vec<Floor>> {
-    let mut floors = copies(queue, table)?;
+/// All floors that this session can see: its own, the shared one and the saved copies.
+pub fn visible(queue: &Queue) -> Result<Vec<Floor>> {
+    let (number, table) = (queue.row.number, queue.row.table);
+    let mut floors = copies(number, table)?;
+    floors.extend(shared(queue));
     let registry = registry::table()?;
     let is_it = |known: &&Known| known.table == table && known.registry == registry;
     KNOWN.with(|all| {
-        floors.extend(all.borrow().get(&queue).filter(is_it).map(|known| known.floor.clone()));
+        floors.extend(all.borrow().get(&number).filter(is_it).map(|known| known.floor.clone()));
     });
     Ok(floors)
 }
@@ -157,6 +204,22 @@ fn encode(floor: &Floor) -> (Vec<i64>, Vec<i64>, Vec<i64>) {
     (starts, open, skipped)
 }
 
+/// All of a floor in one row of numbers: end of evidence, how many numbers each list has, then the lists.
+fn pack(floor: &Floor) -> Vec<i64> {
+    let (starts, open, skipped) = encode(floor);
+    let head = [floor.evidence_end as i64, starts.len() as i64, open.len() as i64, skipped.len() as i64];
+    head.into_iter().chain(starts).chain(open).chain(skipped).collect()
+}
+
+fn unpack(words: &[i64]) -> Option<Floor> {
+    let [end, starts, open, skipped, lists @ ..] = words else {
+        return None;
+    };
+    let (starts, rest) = lists.split_at_checked(*starts as usize)?;
+    let (open, rest) = rest.split_at_checked(*open as usize)?;
+    decode(*end as u64, starts, open, rest.get(..*skipped as usize)?)
+}
+
 fn decode(evidence_end: u64, starts: &[i64], open: &[i64], skipped: &[i64]) -> Option<Floor> {
     if starts.len() != 2 * PRIORITIES || !open.len().is_multiple_of(3) || !skipped.len().is_multiple_of(5) {
         return None;
@@ -187,5 +250,8 @@ mod tests {
         let (starts, open, skipped) = encode(&floor);
         assert_eq!(decode(99, &starts, &open, &skipped), Some(floor));
         assert_eq!(decode(99, &starts[1..], &open, &skipped), None);
+        let floor = decode(99, &starts, &open, &skipped).unwrap_or_default();
+        assert_eq!(unpack(&pack(&floor)), Some(floor.clone()));
+        assert_eq!(unpack(&pack(&floor)[..30]), None);
     }
 }

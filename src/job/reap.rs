@@ -84,11 +84,11 @@ pub fn end_bound(queue: &Queue, leases: &[i64], now: i64) -> Result<usize> {
 }
 
 /// What others are to know of jobs that were taken back.
-pub fn make_known(queue: &Queue, reaped: &Reaped) {
+pub fn make_known(queue: &Queue, reaped: &Reaped, now: i64) {
     at_commit::count(&queue.slot, Counter::Reaped, reaped.returned + reaped.failed);
     at_commit::count(&queue.slot, Counter::Failed, reaped.failed);
     if reaped.returned > 0 {
-        at_commit::wake(&queue.slot);
+        at_commit::due(&queue.slot, now);
     }
 }
 
@@ -110,7 +110,7 @@ fn take_back(queue: &Queue, lease: &Lease, max_jobs: usize, now: i64, after: Aft
             Ok(count(&changes, &changed))
         })
     })?;
-    make_known(queue, &reaped);
+    make_known(queue, &reaped, now);
     if !connected(|spi| super::settle::is_any_held(spi, queue, lease))? {
         lease::remove(&[lease.id])?;
     }

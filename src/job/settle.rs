@@ -66,14 +66,14 @@ pub fn settle(workflow: &Workflow, asks: &[Ask]) -> Result<Vec<Answer>> {
         };
         let ended = ended_ids(&fenced, &verdicts);
         free(spi, queue, leases.values(), &ended)?;
-        make_known(queue, &verdicts);
+        make_known(queue, &verdicts, now);
         let answers = asks.into_iter().zip(found).zip(verdicts);
         Ok(answers.map(|((ask, found), verdict)| answer(ask, found, verdict)).collect())
     })
 }
 
 /// What others are to know of settled jobs.
-fn make_known(queue: &Queue, verdicts: &[Verdict]) {
+fn make_known(queue: &Queue, verdicts: &[Verdict], now: i64) {
     let counted = [
         (Verdict::Acked, Counter::Acked),
         (Verdict::Requeued, Counter::Requeued),
@@ -84,7 +84,7 @@ fn make_known(queue: &Queue, verdicts: &[Verdict]) {
     let of = |verdict: Verdict| verdicts.iter().filter(|given| **given == verdict).count() as i64;
     counted.into_iter().for_each(|(verdict, counter)| at_commit::count(&queue.slot, counter, of(verdict)));
     if of(Verdict::Requeued) + of(Verdict::Released) > 0 {
-        at_commit::wake(&queue.slot);
+        at_commit::due(&queue.slot, now);
     }
 }
 

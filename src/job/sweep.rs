@@ -138,7 +138,7 @@ pub fn rescued_total(number: i64) -> Result<i64> {
 
 fn chunk(queue: &Queue, from: i64, limit: usize, now: i64) -> Result<Outcome> {
     // Floors before rows: a row that is pending now was pending, or not there, when each of them was made.
-    let floors = floor_store::visible(queue.row.number, queue.row.table)?;
+    let floors = floor_store::visible(queue)?;
     let as_table_owner = |work: &dyn Fn() -> Result<Vec<Met>>| queue.look(work);
     let met = as_table_owner(&|| connected(|spi| queue.jobs.chunk(spi, from, limit)))?;
     // After the rows: no transaction that wrote one of them was still to come by now.
@@ -164,9 +164,9 @@ fn chunk(queue: &Queue, from: i64, limit: usize, now: i64) -> Result<Outcome> {
             Ok((rescued, take_back_orphans(spi, queue, &over, now)?))
         })
     })?;
-    reap::make_known(queue, &reaped);
+    reap::make_known(queue, &reaped, now);
     if rescued > 0 {
-        at_commit::wake(&queue.slot);
+        at_commit::due(&queue.slot, now);
     }
     // What others hold locked now is looked at again by the next pass.
     let is_short = rescued < lost.len() || reaped.returned + reaped.failed < over.len() as i64;

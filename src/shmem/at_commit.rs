@@ -20,6 +20,8 @@ enum News {
     Count(Rc<Slot>, Counter, i64),
     /// A queue may have jobs for who waits.
     Wake(Rc<Slot>),
+    /// A job is to be fetched from a time on, microseconds.
+    Due(Rc<Slot>, i64),
     /// The worker has something to do at a time, microseconds.
     WorkBy(i64),
 }
@@ -65,6 +67,23 @@ pub fn wake(slot: &Rc<Slot>) {
     watch();
 }
 
+/// Jobs are to be fetched from a time on, microseconds, or later. Wakes who waits for the queue.
+pub fn due(slot: &Rc<Slot>, at: i64) {
+    if !super::is_there() {
+        return;
+    }
+    let part = xact::part();
+    let is_known = |piece: &Piece| {
+        piece.part <= part && matches!(&piece.news, News::Due(s, known) if s.key() == slot.key() && *known <= at)
+    };
+    PIECES.with_borrow_mut(|pieces| {
+        if !pieces.iter().any(is_known) {
+            pieces.push(Piece { part, news: News::Due(slot.clone(), at) });
+        }
+    });
+    wake(slot);
+}
+
 /// The worker has something to do at a time, microseconds; 0: now.
 pub fn work_by(at: i64) {
     if !super::is_there() {
@@ -106,11 +125,14 @@ fn ended(ending: Ending) {
 }
 
 fn tell() {
-    let pieces = PIECES.take();
+    let mut pieces = PIECES.take();
+    // Who is woken must find what there is to be found.
+    pieces.sort_by_key(|piece| matches!(piece.news, News::Wake(_)));
     for piece in &pieces {
         match &piece.news {
             News::Count(slot, counter, by) => tell_count(slot, *counter, *by),
             News::Wake(slot) => tell_wake(slot),
+            News::Due(slot, at) => slot.look_for_due_from(*at),
             News::WorkBy(at) => work_now_by(*at),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering::*};
 
 use pgrx::pg_sys::Oid;
 
+use super::floor::SharedFloor;
 use super::server::{server, SERVER};
 use super::words::ErrorNote;
 use crate::error;
@@ -68,6 +69,8 @@ pub struct Notes {
     pub waiters: heapless::Vec<Waiter, MAX_WAITERS>,
     /// What went wrong the last time that the worker looked after it.
     pub trouble: Trouble,
+    /// Where its fetches begin to look.
+    pub floor: SharedFloor,
 }
 
 /// What went wrong with a queue.
@@ -95,6 +98,12 @@ pub struct Marks {
     pub is_news: AtomicBool,
     /// When jobs were last enqueued, claimed or settled, microseconds.
     pub last_activity: AtomicI64,
+    /// When a fetch last looked from the floor on, microseconds.
+    pub looked_at: AtomicI64,
+    /// When one last looked for due jobs from the beginning, microseconds.
+    pub looked_for_due_at: AtomicI64,
+    /// When the floor was last saved, microseconds.
+    pub floor_saved_at: AtomicI64,
 }
 
 /// A queue's slot, found again when it was given to another queue since.
@@ -148,6 +157,14 @@ impl Slot {
     /// While the slot's lock is held nobody gives it to another queue.
     fn is_still_its(&self) -> bool {
         QUEUES.atomics(self.at.get()).is_some_and(|marks| marks.is(&self.key))
+    }
+
+    /// From a time on, microseconds, there may be due jobs again. Raises nothing.
+    pub fn look_for_due_from(&self, at: i64) {
+        if let Some(mut notes) = self.write() {
+            notes.floor.due_from = at.min(notes.floor.due_from);
+            notes.floor.due_version += 1;
+        }
     }
 
     /// Wakes who has waited longest. Raises nothing.
@@ -233,11 +250,12 @@ impl Marks {
     }
 
     fn clear(&self) {
-        let Self { database, registry, number, counters, waiters, in_hand, is_news, last_activity } = self;
+        let Self { database, registry, number, counters, waiters, in_hand, is_news, .. } = self;
         database.store(0, Release);
         registry.store(0, Release);
         number.store(0, Release);
-        counters.iter().chain([last_activity]).for_each(|counter| counter.store(0, Relaxed));
+        let times = [&self.last_activity, &self.looked_at, &self.looked_for_due_at, &self.floor_saved_at];
+        counters.iter().chain(times).for_each(|counter| counter.store(0, Relaxed));
         waiters.store(0, SeqCst);
         in_hand.store(false, Relaxed);
         is_news.store(false, Relaxed);

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::picker::{Choice, Picker};
 use super::scan::{fresh_place, Scan};
+use super::spread::{self, DueFrom, How};
 use crate::error::Result;
 use crate::guc;
 use crate::host::snapshot::{Evidence, Horizon};
@@ -19,6 +20,7 @@ const MAX_ROUNDS: usize = 64;
 /// A search for claimable jobs.
 pub struct Search {
     now: i64,
+    how: How,
     floor: Floor,
     horizon: Horizon,
     fresh: Scan,
@@ -26,6 +28,7 @@ pub struct Search {
     evidence: Option<Evidence>,
     may_learn: bool,
     due: Vec<Candidate>,
+    due_from: DueFrom,
     due_complete: bool,
     picker: Picker,
 }
@@ -33,6 +36,7 @@ pub struct Search {
 impl Search {
     /// Looks for `wanted` candidates. The floor must be older than this call: its evidence is taken here.
     pub fn begin(spi: &Spi, queue: &Queue, floor: Floor, wanted: usize, now: i64) -> Result<Self> {
+        let due_from = spread::due_from(queue, now);
         let snapshot = Evidence::take();
         let horizon = snapshot.horizon.clone();
         // Without a transaction id of our own and at READ COMMITTED the evidence shows just what can be claimed: one
@@ -41,12 +45,14 @@ impl Search {
         let limit = if serves_both { horizon.end } else { xact::next_xid() + 1 };
         let mut search = Self {
             now,
+            how: How::Whole,
             fresh: Scan::new(floor.segments(&horizon, limit)),
             floor,
             horizon,
             evidence: None,
             may_learn: queue.jobs.shows_everything(),
             due: Vec::new(),
+            due_from,
             due_complete: false,
             picker: Picker::new(wanted, guc::max_fetch_bytes()),
         };
@@ -58,6 +64,41 @@ impl Search {
             search.look_further(spi, queue, wanted)?;
         }
         Ok(search)
+    }
+
+    /// Looks ahead of the floor, for jobs that no other fetch is about to claim. Nothing where there are too few: then
+    /// the whole look is wanted.
+    pub fn ahead(spi: &Spi, queue: &Queue, floor: &Floor, wanted: usize, now: i64) -> Result<Option<Self>> {
+        let Some(segments) = spread::ahead(queue, floor, now) else {
+            return Ok(None);
+        };
+        let mut search = Self {
+            now,
+            how: How::Ahead,
+            floor: Floor::default(),
+            horizon: Horizon::default(),
+            fresh: Scan::new(segments),
+            evidence: None,
+            may_learn: false,
+            due: Vec::new(),
+            due_from: spread::due_from(queue, now),
+            due_complete: false,
+            picker: Picker::new(wanted, guc::max_fetch_bytes()),
+        };
+        search.look_further(spi, queue, wanted)?;
+        Ok(Some(search).filter(|search| search.found() >= wanted))
+    }
+
+    /// Whether nothing more can be had.
+    pub fn is_full(&self) -> bool {
+        self.picker.is_full()
+    }
+
+    /// Notes for other fetches where this one's jobs were.
+    pub fn note_claimed(&self, queue: &Queue) {
+        let locked: HashSet<i64> = self.picker.locked.iter().copied().collect();
+        let jobs = self.fresh.found.iter().filter(|candidate| locked.contains(&candidate.id));
+        spread::claimed(queue, self.how, self.fresh.segments(), jobs);
     }
 
     /// Candidates so far.
@@ -95,9 +136,12 @@ impl Search {
     fn more_due(&mut self, spi: &Spi, queue: &Queue, limit: usize, mode: Mode) -> Result<()> {
         let after = match self.due.last() {
             Some(Candidate { id, place: Place::Due(at), .. }) => (*at, *id),
-            _ => (i64::MIN, i64::MIN),
+            _ => (self.due_from.at, i64::MIN),
         };
         let more = queue.jobs.due(spi, self.now, after, limit, mode)?;
+        if self.due.is_empty() {
+            spread::learn_due(queue, std::mem::take(&mut self.due_from), more.first(), self.now);
+        }
         self.due_complete = more.len() < limit;
         self.due.extend(more);
         Ok(())

@@ -49,7 +49,7 @@ fn home(queue: &Queue) -> Check {
 
 /// The invariant: a pending row whose `available_at` is NULL lies at or above every floor, or is a listed hole.
 fn floor(queue: &Queue, names: bool) -> Result<Check> {
-    let floors = floor_store::visible(queue.row.number, queue.row.table)?;
+    let floors = floor_store::visible(queue)?;
     let mut lost: Vec<i64> = without_order(queue)?;
     lost.extend(beyond(queue)?);
     for floor in &floors {

@@ -1,0 +1,102 @@
+//! Where a fetch begins besides the floor. Fetchers at work together would all begin at the floor and walk over what the
+//! others are just claiming; so each begins where the newest claim ended, and only now and then at the floor, where what
+//! was passed over is found: jobs of transactions that committed late, claims that were rolled back. A fetch that would
+//! come back short looks from the floor on. What is learned here is a hint: wrong, it costs a look, or up to
+//! `LOOK_EVERY` of a job's time.
+
+use super::scan::fresh_place;
+use crate::host::xact;
+use crate::job::floor::{Floor, Key, Reason, Segment, PRIORITIES};
+use crate::job::floor_store::is_turn;
+use crate::job::table::{Candidate, Place};
+use crate::queue::cache::Queue;
+
+/// While others claim, one fetch in so many microseconds looks from the floor on.
+const LOOK_EVERY: i64 = 20_000;
+/// One in so many microseconds looks for due jobs from the beginning.
+const LOOK_FOR_DUE_EVERY: i64 = 1_000_000;
+
+/// How a fetch looked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// From where the newest claim ended.
+    Ahead,
+    /// From the floor on.
+    Whole,
+}
+
+/// What to look through to begin with: from where the newest claim ended. Nothing where that is no help, or where it is
+/// this fetch's turn to look from the floor on.
+pub fn ahead(queue: &Queue, floor: &Floor, now: i64) -> Option<Vec<Segment>> {
+    // Above READ COMMITTED, and where this transaction claimed already, the whole look is needed.
+    if xact::own_xid().is_some() || !xact::is_read_committed() {
+        return None;
+    }
+    let claimed_to = queue.slot.read()?.floor.claimed_to.map(|(xid, id)| Key { xid, id });
+    let is_ahead = claimed_to.iter().zip(&floor.starts).any(|(claimed, start)| claimed > start);
+    if !is_ahead || is_turn(&queue.slot.marks()?.looked_at, now, LOOK_EVERY) {
+        return None;
+    }
+    let to = Key::before(xact::next_xid().saturating_add(1));
+    let from = |priority: usize| claimed_to[priority].max(floor.starts[priority]).min(to);
+    let segment = |priority| Segment { priority, from: from(priority), to, reason: Reason::Fresh };
+    Some((0..PRIORITIES).map(segment).collect())
+}
+
+/// Notes where a claim ended, so that the next begins there: also behind where others did, when a look from the floor on
+/// found jobs that were passed over.
+pub fn claimed<'a>(queue: &Queue, how: How, segments: &[Segment], jobs: impl Iterator<Item = &'a Candidate>) {
+    let mut ends = [Key::before(0); PRIORITIES];
+    for (segment, key) in jobs.filter_map(fresh_place) {
+        if let Some(end) = segments.get(segment).and_then(|segment| ends.get_mut(segment.priority)) {
+            *end = key.next().max(*end);
+        }
+    }
+    if let Some(mut notes) = queue.slot.write() {
+        for (known, end) in notes.floor.claimed_to.iter_mut().zip(ends).filter(|(_, end)| *end > Key::before(0)) {
+            *known = match how {
+                How::Ahead => (end.xid, end.id).max(*known),
+                How::Whole => (end.xid, end.id),
+            };
+        }
+    }
+}
+
+/// From when on to look for due jobs.
+#[derive(Default, Clone, Copy)]
+pub struct DueFrom {
+    /// Microseconds; the smallest number: from the beginning.
+    pub at: i64,
+    version: Option<u64>,
+}
+
+/// From when on there may be due jobs; asked before the snapshot is taken with which they are looked for.
+pub fn due_from(queue: &Queue, now: i64) -> DueFrom {
+    let whole = DueFrom { at: i64::MIN, version: None };
+    let (Some(marks), Some(notes)) = (queue.slot.marks(), queue.slot.read()) else {
+        return whole;
+    };
+    // What this transaction gave back itself is noted only when it commits; an old snapshot teaches nothing.
+    if xact::own_xid().is_some() || !xact::is_read_committed() {
+        return whole;
+    }
+    let version = Some(notes.floor.due_version);
+    match is_turn(&marks.looked_for_due_at, now, LOOK_FOR_DUE_EVERY) {
+        true => DueFrom { version, ..whole },
+        false => DueFrom { version, at: notes.floor.due_from },
+    }
+}
+
+/// Learns from the first look for due jobs: before the first one found, or before now, there is none, unless one was
+/// given back meanwhile.
+pub fn learn_due(queue: &Queue, from: DueFrom, found: Option<&Candidate>, now: i64) {
+    let first = match found.map(|candidate| candidate.place) {
+        Some(Place::Due(at)) => at,
+        _ => now,
+    };
+    if let (Some(version), Some(mut notes)) = (from.version, queue.slot.write()) {
+        if notes.floor.due_version == version {
+            notes.floor.due_from = first;
+        }
+    }
+}
