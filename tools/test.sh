@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # `make test` and `make soak`: runs qflow's tests on each of the PostgreSQL versions given, for developers and for CI.
 #   tools/test.sh [MAJOR…]        without arguments: all pinned versions; with PG_CONFIG=path that PostgreSQL only
-# SUITE="rust golden isolation docs process" runs only those; TEST=pattern only the tests whose name matches.
+# SUITE="rust golden isolation docs preloaded process" runs only those; TEST=pattern only the tests whose name matches.
 # QFLOW_SOAK=1 runs the process tests in full and at soak size on every version.
 #   rust       #[pg_test], through cargo pgrx test
 #   golden     tests/pg_regress/sql/*.sql against expected/*.out
 #   isolation  tests/isolation/specs/*.spec against expected/*.out
 #   docs       the examples in README.md and docs/*.md, through tests/docs/run.py
+#   preloaded  golden and isolation once more with qflow in shared_preload_libraries: floors in shared memory, no worker,
+#              which would take part; on the newest version
 #   process    tests/process with pytest; on all but the newest version only tests marked every_version
 # Each golden and isolation test gets a fresh database, and tests/verify_all.sql runs in it afterwards.
 # Logs and differences: target/log/pgNN. The last line is always "N passed, N failed".
@@ -14,7 +16,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/server.sh"
 
-SUITES=${SUITE:-rust golden isolation docs process}
+SUITES=${SUITE:-rust golden isolation docs preloaded process}
 PATTERN=${TEST:-}
 RESULTS=() PASSED=0 FAILED=0 DIR=
 cleanup() {
@@ -32,12 +34,12 @@ trap 'say "interrupted"; exit 130' INT TERM HUP
 wanted() { case " $SUITES " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
 # record SUITE PASSED FAILED SECONDS [NOTE]
 record() {
-  RESULTS+=("$(printf '%-4s %-10s %7s %7s %8s  %s' "$MAJOR" "$1" "$2" "$3" "$4" "${5:-}")")
+  RESULTS+=("$(printf '%-4s %-19s %7s %7s %8s  %s' "$MAJOR" "$1" "$2" "$3" "$4" "${5:-}")")
   PASSED=$((PASSED + $2)) FAILED=$((FAILED + $3))
   say "PostgreSQL $MAJOR $1: $2 passed, $3 failed, $4 s${5:+ ($5)}"
 }
 not_run() {
-  RESULTS+=("$(printf '%-4s %-10s %7s %7s %8s  %s' "$MAJOR" "$1" - - - "not run: $2")")
+  RESULTS+=("$(printf '%-4s %-19s %7s %7s %8s  %s' "$MAJOR" "$1" - - - "not run: $2")")
   say "PostgreSQL $MAJOR $1: not run: $2"
 }
 
@@ -69,7 +71,7 @@ run_files() {
   mapfile -t files < <(compgen -G "$folder/$inputs" | sort)
   [ ${#files[@]} -gt 0 ] || { not_run "$suite" "no tests in tests/$3"; return; }
   [ -x "$program" ] || { not_run "$suite" "this PostgreSQL has no $(basename "$program")"; return; }
-  if [ "$suite" = isolation ] && [ ! -x "$(dirname "$program")/isolationtester" ]; then not_run "$suite" "this PostgreSQL has no isolationtester"; return; fi
+  if [[ $suite == isolation* ]] && [ ! -x "$(dirname "$program")/isolationtester" ]; then not_run "$suite" "this PostgreSQL has no isolationtester"; return; fi
   for file in "${files[@]}"; do
     name=$(basename "${file%.*}")
     [[ $name =~ $PATTERN ]] || continue
@@ -158,6 +160,12 @@ run_process() {
     awk '{ n = $1; sub(/^[0-9]+ /, ""); tests[$0] += n } END { for (why in tests) print tests[why] " tests: " why }' | sort)
 }
 
+# run_sql_files SUFFIX: the suites' names get it.
+run_sql_files() {
+  if [ -n "$1" ] || wanted golden; then run_files "golden$1" "$pgxs/test/regress/pg_regress" pg_regress 'sql/*.sql'; fi
+  if [ -n "$1" ] || wanted isolation; then run_files "isolation$1" "$pgxs/test/isolation/pg_isolation_regress" isolation 'specs/*.spec'; fi
+}
+
 # run_version MAJOR FULL
 run_version() {
   use_postgres "$1"
@@ -175,7 +183,7 @@ run_version() {
   flock -n 9 || { say "waiting for another run on PostgreSQL $MAJOR"; flock 9; }
   say "== PostgreSQL $("$PG_CONFIG_PATH" --version | sed 's/PostgreSQL //') =="
   if wanted rust; then run_rust; fi
-  if wanted golden || wanted isolation || wanted docs || wanted process; then
+  if wanted golden || wanted isolation || wanted docs || wanted preloaded || wanted process; then
     say "PostgreSQL $MAJOR: installing the build without tests"
     if ! LOG=$LOGS/install.log "$ROOT/tools/install.sh" debug "$MAJOR"; then
       record install 0 1 $((SECONDS - start)) "the other suites did not run, see target/log/pg$MAJOR/install.log"
@@ -186,26 +194,36 @@ run_version() {
   cleanup
   exec 9>&-
 }
-run_on_server() {
-  local lines=("${FAST[@]}") line crashes
-  if wanted golden || wanted isolation || wanted docs; then
-    while IFS= read -r line; do lines+=("$line"); done < <(test_conf)
-    if ! { make_server "$DIR/server" "${lines[@]}" && start_server "$DIR/server"; }; then
-      record server 0 1 0 "it did not start"
-      return
-    fi
-    if wanted golden; then run_files golden "$pgxs/test/regress/pg_regress" pg_regress 'sql/*.sql'; fi
-    if wanted isolation; then run_files isolation "$pgxs/test/isolation/pg_isolation_regress" isolation 'specs/*.spec'; fi
-    if wanted docs; then run_docs; fi
-    cp "$DIR/server/server.log" "$LOGS/server.log"
-    crashes=$(grep -cE 'PANIC:|TRAP:|terminated by signal' "$LOGS/server.log" || true)
-    if [ "$crashes" != 0 ]; then
-      record server 0 1 0 "$crashes crashes, see target/log/pg$MAJOR/server.log"
-      grep -E 'PANIC:|TRAP:|terminated by signal' "$LOGS/server.log" | head -n 5
-    fi
+# with_server NAME LINE… -- COMMAND…: runs the command on a server with these settings besides the usual ones.
+with_server() {
+  local name=$1 lines=("${FAST[@]}") line crashes
+  shift
+  while [ "$1" != -- ]; do lines+=("$1"); shift; done
+  shift
+  while IFS= read -r line; do lines+=("$line"); done < <(test_conf)
+  if ! { make_server "$DIR/server" "${lines[@]}" && start_server "$DIR/server"; }; then
+    record "$name" 0 1 0 "it did not start"
     drop_server "$DIR/server"
-    unset PGHOST PGPORT PGUSER PGDATABASE
+    return
   fi
+  "$@"
+  cp "$DIR/server/server.log" "$LOGS/$name.log"
+  crashes=$(grep -cE 'PANIC:|TRAP:|terminated by signal' "$LOGS/$name.log" || true)
+  if [ "$crashes" != 0 ]; then
+    record "$name" 0 1 0 "$crashes crashes, see target/log/pg$MAJOR/$name.log"
+    grep -E 'PANIC:|TRAP:|terminated by signal' "$LOGS/$name.log" | head -n 5
+  fi
+  drop_server "$DIR/server"
+  unset PGHOST PGPORT PGUSER PGDATABASE
+}
+run_sql_and_docs() {
+  run_sql_files ''
+  if wanted docs; then run_docs; fi
+}
+run_on_server() {
+  local preload=("shared_preload_libraries = 'qflow'" "qflow.worker = off" "qflow.max_queues = 1000" "qflow.max_databases = 200")
+  if wanted golden || wanted isolation || wanted docs; then with_server server -- run_sql_and_docs; fi
+  if wanted preloaded && [ "$QFLOW_FULL" = 1 ]; then with_server preloaded "${preload[@]}" -- run_sql_files -preloaded; fi
   if wanted process; then run_process; fi
 }
 
@@ -225,7 +243,7 @@ for major in $VERSIONS; do
 done
 
 say
-printf '%-4s %-10s %7s %7s %8s\n' PG suite passed failed seconds
+printf '%-4s %-19s %7s %7s %8s\n' PG suite passed failed seconds
 printf '%s\n' "${RESULTS[@]}"
 say
 say "$PASSED passed, $FAILED failed"

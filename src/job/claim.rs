@@ -97,6 +97,7 @@ fn make_known(demand: &Demand, lease: &Lease) {
 /// Claims locked jobs under a new lease.
 fn take(spi: &Spi, demand: &Demand, ids: &[i64], now: i64, mut emit: impl FnMut(&Lease, Row)) -> Result<usize> {
     let workflow = demand.workflow;
+    at_commit::claiming(&workflow.queue.slot);
     let mut lease = Lease {
         id: lease::next_id()?,
         queue: workflow.queue.row.number,

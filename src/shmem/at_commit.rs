@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::database;
-use super::queue::{Counter, Slot};
+use super::queue::{Counter, Marks, Slot};
 use crate::guc;
 use crate::host::value;
 use crate::host::xact::{self, Ending};
@@ -33,7 +33,27 @@ struct Piece {
 }
 
 thread_local! {
+    /// The queues of which this transaction has claimed jobs.
+    static CLAIMING: RefCell<Vec<Rc<Slot>>> = const { RefCell::new(Vec::new()) };
     static PIECES: RefCell<Vec<Piece>> = const { RefCell::new(Vec::new()) };
+}
+
+/// This transaction is claiming jobs of a queue: others begin elsewhere until it has ended, one way or the other.
+pub fn claiming(slot: &Rc<Slot>) {
+    let Some(marks) = slot.marks() else {
+        return;
+    };
+    let is_new = CLAIMING.with_borrow_mut(|slots| {
+        let is_new = !slots.iter().any(|known| known.key() == slot.key());
+        if is_new {
+            slots.push(slot.clone());
+        }
+        is_new
+    });
+    if is_new {
+        marks.begin_claim();
+        watch();
+    }
 }
 
 /// Counts something that was done to a queue's jobs.
@@ -109,6 +129,9 @@ fn watch() {
 
 /// Called at the end of a transaction or a part of it. Must not raise.
 fn ended(ending: Ending) {
+    if !matches!(ending, Ending::PartAborted(_)) {
+        CLAIMING.take().iter().filter_map(|slot| slot.marks()).for_each(Marks::end_claim);
+    }
     match ending {
         Ending::Aborted => PIECES.with_borrow_mut(Vec::clear),
         Ending::PartAborted(part) => PIECES.with_borrow_mut(|pieces| pieces.retain(|piece| piece.part < part)),

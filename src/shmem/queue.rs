@@ -92,6 +92,7 @@ pub struct Marks {
     number: AtomicI64,
     counters: [AtomicI64; COUNTERS],
     waiters: AtomicU32,
+    claims: AtomicU32,
     /// Whether the worker is at it: still true when it finds it so, it died there.
     pub in_hand: AtomicBool,
     /// Whether listeners are to be notified.
@@ -100,8 +101,9 @@ pub struct Marks {
     pub last_activity: AtomicI64,
     /// When a fetch last looked from the floor on, microseconds.
     pub looked_at: AtomicI64,
-    /// When one last looked for due jobs from the beginning, microseconds.
+    /// When one last looked for due jobs from the beginning, and how long it took, microseconds.
     pub looked_for_due_at: AtomicI64,
+    pub look_for_due_took: AtomicI64,
     /// When the floor was last saved, microseconds.
     pub floor_saved_at: AtomicI64,
 }
@@ -234,6 +236,21 @@ impl Marks {
         self.database.store(key.database.to_u32(), Release);
     }
 
+    /// A transaction claims jobs.
+    pub fn begin_claim(&self) {
+        self.claims.fetch_add(1, SeqCst);
+    }
+
+    /// It has ended.
+    pub fn end_claim(&self) {
+        let _ = self.claims.fetch_update(SeqCst, SeqCst, |claims| claims.checked_sub(1));
+    }
+
+    /// Whether a transaction that claimed jobs is still open.
+    pub fn is_being_claimed(&self) -> bool {
+        self.claims.load(SeqCst) > 0
+    }
+
     /// How many sessions wait.
     pub fn waiting(&self) -> u32 {
         self.waiters.load(SeqCst)
@@ -254,9 +271,16 @@ impl Marks {
         database.store(0, Release);
         registry.store(0, Release);
         number.store(0, Release);
-        let times = [&self.last_activity, &self.looked_at, &self.looked_for_due_at, &self.floor_saved_at];
+        let times = [
+            &self.last_activity,
+            &self.looked_at,
+            &self.looked_for_due_at,
+            &self.look_for_due_took,
+            &self.floor_saved_at,
+        ];
         counters.iter().chain(times).for_each(|counter| counter.store(0, Relaxed));
         waiters.store(0, SeqCst);
+        self.claims.store(0, SeqCst);
         in_hand.store(false, Relaxed);
         is_news.store(false, Relaxed);
     }

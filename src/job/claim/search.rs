@@ -138,9 +138,10 @@ impl Search {
             Some(Candidate { id, place: Place::Due(at), .. }) => (*at, *id),
             _ => (self.due_from.at, i64::MIN),
         };
+        self.due_from.begin();
         let more = queue.jobs.due(spi, self.now, after, limit, mode)?;
         if self.due.is_empty() {
-            spread::learn_due(queue, std::mem::take(&mut self.due_from), more.first(), self.now);
+            spread::learn_due(queue, self.due_from, more.first(), self.now);
         }
         self.due_complete = more.len() < limit;
         self.due.extend(more);

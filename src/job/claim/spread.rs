@@ -1,8 +1,11 @@
 //! Where a fetch begins besides the floor. Fetchers at work together would all begin at the floor and walk over what the
-//! others are just claiming; so each begins where the newest claim ended, and only now and then at the floor, where what
-//! was passed over is found: jobs of transactions that committed late, claims that were rolled back. A fetch that would
+//! others are just claiming; so while claims are open each begins where the newest ended, and only now and then at the
+//! floor, where what was passed over is found: jobs of transactions that committed late, claims that were rolled back. A fetch that would
 //! come back short looks from the floor on. What is learned here is a hint: wrong, it costs a look, or up to
 //! `LOOK_EVERY` of a job's time.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use super::scan::fresh_place;
 use crate::host::xact;
@@ -13,8 +16,10 @@ use crate::queue::cache::Queue;
 
 /// While others claim, one fetch in so many microseconds looks from the floor on.
 const LOOK_EVERY: i64 = 20_000;
-/// One in so many microseconds looks for due jobs from the beginning.
+/// Where that is slow, one in so many microseconds looks for due jobs from the beginning.
 const LOOK_FOR_DUE_EVERY: i64 = 1_000_000;
+/// What is slow, microseconds: entries of jobs that were retried lie there, which nobody could remove yet.
+const SLOW: i64 = 2_000;
 
 /// How a fetch looked.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,9 +37,13 @@ pub fn ahead(queue: &Queue, floor: &Floor, now: i64) -> Option<Vec<Segment>> {
     if xact::own_xid().is_some() || !xact::is_read_committed() {
         return None;
     }
+    let marks = queue.slot.marks()?;
+    if !marks.is_being_claimed() {
+        return None;
+    }
     let claimed_to = queue.slot.read()?.floor.claimed_to.map(|(xid, id)| Key { xid, id });
     let is_ahead = claimed_to.iter().zip(&floor.starts).any(|(claimed, start)| claimed > start);
-    if !is_ahead || is_turn(&queue.slot.marks()?.looked_at, now, LOOK_EVERY) {
+    if !is_ahead || is_turn(&marks.looked_at, now, LOOK_EVERY) {
         return None;
     }
     let to = Key::before(xact::next_xid().saturating_add(1));
@@ -63,16 +72,24 @@ pub fn claimed<'a>(queue: &Queue, how: How, segments: &[Segment], jobs: impl Ite
 }
 
 /// From when on to look for due jobs.
-#[derive(Default, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct DueFrom {
     /// Microseconds; the smallest number: from the beginning.
     pub at: i64,
     version: Option<u64>,
+    begun: Instant,
+}
+
+impl DueFrom {
+    /// The look begins: from here on it is timed.
+    pub fn begin(&mut self) {
+        self.begun = Instant::now();
+    }
 }
 
 /// From when on there may be due jobs; asked before the snapshot is taken with which they are looked for.
 pub fn due_from(queue: &Queue, now: i64) -> DueFrom {
-    let whole = DueFrom { at: i64::MIN, version: None };
+    let whole = DueFrom { at: i64::MIN, version: None, begun: Instant::now() };
     let (Some(marks), Some(notes)) = (queue.slot.marks(), queue.slot.read()) else {
         return whole;
     };
@@ -81,9 +98,10 @@ pub fn due_from(queue: &Queue, now: i64) -> DueFrom {
         return whole;
     }
     let version = Some(notes.floor.due_version);
-    match is_turn(&marks.looked_for_due_at, now, LOOK_FOR_DUE_EVERY) {
+    let is_cheap = marks.look_for_due_took.load(Relaxed) < SLOW;
+    match is_cheap || is_turn(&marks.looked_for_due_at, now, LOOK_FOR_DUE_EVERY) {
         true => DueFrom { version, ..whole },
-        false => DueFrom { version, at: notes.floor.due_from },
+        false => DueFrom { version, at: notes.floor.due_from, ..whole },
     }
 }
 
@@ -94,6 +112,10 @@ pub fn learn_due(queue: &Queue, from: DueFrom, found: Option<&Candidate>, now: i
         Some(Place::Due(at)) => at,
         _ => now,
     };
+    if from.at == i64::MIN {
+        let took = from.begun.elapsed().as_micros() as i64;
+        queue.slot.marks().into_iter().for_each(|marks| marks.look_for_due_took.store(took, Relaxed));
+    }
     if let (Some(version), Some(mut notes)) = (from.version, queue.slot.write()) {
         if notes.floor.due_version == version {
             notes.floor.due_from = first;

@@ -58,7 +58,6 @@ SELECT says($$qflow.create_workflow('embed', 'app.other')$$);
 SELECT says($$qflow.create_workflow('embed', 'app.jobs')$$);
 -- 5 configuration: a resource that does not exist, a lease bound to the session without preload, a bad number
 SELECT says($$qflow.create_workflow('train', 'app.jobs', resource_hints => '{"tpu": 1}')$$);
-SELECT says($$qflow.fetch('embed', 1, hints => '{"bind": "session"}')$$);
 SELECT says($$qflow.fetch('embed', 0)$$);
 UPDATE qflow.workflow SET resource_hints = '{"tpu": 1}' WHERE workflow = 'embed';
 SELECT says($$qflow.fetch('embed')$$);

@@ -69,7 +69,8 @@ WHERE i.indrelid = 'jobs'::regclass AND (a.attnum = ANY (i.indkey) OR pg_get_ind
 SELECT count(*) FROM pg_depend WHERE objid = 'jobs'::regclass AND deptype IN ('e', 'x');
 
 -- the settings
-SELECT name, unit, vartype, context, boot_val FROM pg_settings WHERE name LIKE 'qflow.%' ORDER BY name COLLATE "C";
+SELECT name, unit, vartype, context, boot_val FROM pg_settings
+WHERE name LIKE 'qflow.%' AND context <> 'postmaster' ORDER BY name COLLATE "C";
 SELECT 'no description', name FROM pg_settings WHERE name LIKE 'qflow.%' AND coalesce(length(short_desc), 0) < 20;
 
 -- what lacks a comment of 60 characters or more: nothing
