@@ -6,6 +6,14 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
+# renew_library SUDO FILE: cargo pgrx writes into the file that is there, and a server that has it loaded would crash. In
+# its place comes a copy, which nobody has loaded.
+renew_library() {
+  [ -e "$2" ] || return 0
+  $1 cp -p "$2" "$2.new"
+  $1 mv -f "$2.new" "$2"
+}
+
 case ${1:-} in
   release)
     config=${2:-}
@@ -29,6 +37,7 @@ case ${1:-} in
       export CARGO_TARGET_DIR=$PGRX_HOME/target
       python3 "$ROOT/tools/pgrx_config.py" "$PGRX_HOME/config.toml" replace "pg$major=$config"
     fi
+    renew_library "${sudo:+sudo}" "$("$config" --pkglibdir)/qflow.so"
     say "building qflow for PostgreSQL $major (release)"
     build=(cargo pgrx install --release --pg-config "$config" --no-default-features --features "pg$major")
     if [ ${#sudo[@]} = 0 ]; then
@@ -40,6 +49,7 @@ case ${1:-} in
     ;;
   debug)
     use_postgres "${2:?major version}"
+    renew_library '' "$("$PG_CONFIG_PATH" --pkglibdir)/qflow.so"
     cargo_step "${LOG:-$ROOT/target/log/install-pg$MAJOR.log}" \
       cargo pgrx install --pg-config "$PG_CONFIG_PATH" --no-default-features --features "pg$MAJOR"
     stamp "$PG_CONFIG_PATH" >"$(stamp_file "$PG_CONFIG_PATH")"

@@ -11,7 +11,7 @@ use super::state::{JobState, Status};
 use super::statement::{Statement, STATEMENTS};
 use crate::error::Result;
 use crate::host::relation;
-use crate::host::spi::{Mode, Plan, Rows, Spi};
+use crate::host::spi::{Mode, Plan, Row, Rows, Spi};
 use crate::host::value::{self, Arg};
 
 /// A queue's table with its plans.
@@ -115,8 +115,10 @@ impl JobTable {
 
     /// Fresh pending jobs in `segments`, in order, at most `limit`.
     pub fn scan(&self, spi: &Spi, segments: &[Segment], limit: usize, mode: Mode) -> Result<Vec<Candidate>> {
-        let numbers = |f: &dyn Fn(&Segment) -> i64| value::bigints(&segments.iter().map(f).collect::<Vec<_>>());
-        let xids = |f: &dyn Fn(&Segment) -> u64| value::xids(&segments.iter().map(f).collect::<Vec<_>>());
+        let parts: Vec<(usize, Segment)> = segments.iter().enumerate().flat_map(parts).collect();
+        let numbers =
+            |f: &dyn Fn(&Segment) -> i64| value::bigints(&parts.iter().map(|(_, s)| f(s)).collect::<Vec<_>>());
+        let xids = |f: &dyn Fn(&Segment) -> u64| value::xids(&parts.iter().map(|(_, s)| f(s)).collect::<Vec<_>>());
         let args = [
             numbers(&|s| s.priority as i64),
             xids(&|s| s.from.xid),
@@ -125,12 +127,13 @@ impl JobTable {
             numbers(&|s| s.to.id),
             value::count(limit),
         ];
+        let segment_of = |row: &Row| parts.get(row.bigint(1).unwrap_or(1) as usize - 1).map_or(0, |(at, _)| *at);
         let rows = self.run(spi, Statement::Scan, &args, mode)?;
         let candidates = rows.iter().map(|row| Candidate {
             id: row.bigint(3).unwrap_or_default(),
             bytes: payload_bytes(row.datum(4), row.datum(5)),
             place: Place::Fresh(
-                row.bigint(1).unwrap_or(1) as usize - 1,
+                segment_of(&row),
                 Key { xid: row.bigint(2).unwrap_or_default() as u64, id: row.bigint(3).unwrap_or_default() },
             ),
         });
@@ -305,4 +308,15 @@ fn state(row: &crate::host::spi::Row) -> Result<JobState> {
         lease: row.bigint(3),
         attempt: row.int(4).unwrap_or_default(),
     })
+}
+/// A segment, cut so that each part ends before a transaction's rows or is of one transaction, as `Statement::Scan` wants
+/// it; with its place.
+fn parts((at, segment): (usize, &Segment)) -> Vec<(usize, Segment)> {
+    let Segment { from, to, .. } = *segment;
+    let is_whole = from.xid == to.xid || to == Key::before(to.xid);
+    let cut = Key::before(to.xid);
+    match is_whole {
+        true => vec![(at, *segment)],
+        false => vec![(at, Segment { to: cut, ..*segment }), (at, Segment { from: cut, ..*segment })],
+    }
 }
