@@ -10,6 +10,7 @@ pub mod floor_store;
 pub mod lease;
 pub mod outcomes;
 pub mod reap;
+pub mod retention;
 pub mod retry;
 pub mod settle;
 pub mod shape;

@@ -13,7 +13,7 @@ mod tests {
     use crate::host::subtransaction::attempt;
     use crate::host::{identity, value, xact};
     use crate::job::floor::Key;
-    use crate::job::{floor_store, lease};
+    use crate::job::{floor_store, lease, retention};
     use crate::queue::cache;
 
     fn number(sql: &str) -> i64 {
@@ -118,6 +118,65 @@ mod tests {
         lease::jump(first + 1_000).unwrap();
         let after = lease::next_id().unwrap();
         assert!(after > first + 1_000 + (1 << 32), "{after}");
+    }
+
+    /// As its worker takes them: told when to come again, it reads nothing before.
+    #[pg_test]
+    fn retention_steps_when_something_is_due() {
+        Spi::run("SELECT qflow.create_queue('jobs', retention_ms => 60000)").unwrap();
+        let put = "INSERT INTO jobs (data, status, updated_at) SELECT '{}', 'completed', clock_timestamp() - n * interval '45 s'";
+        Spi::run(&format!("{put} FROM generate_series(0, 2) n")).unwrap();
+        let queue = cache::queue_named("jobs").unwrap();
+        let now = value::now();
+        let step = |at| retention::step(&queue, at, false).unwrap();
+        let read = || number("SELECT pg_stat_get_xact_tuples_fetched('jobs'::regclass)");
+        let first = step(now);
+        assert_eq!((first.removed, first.has_more, first.again_at), (1, false, Some(now + 1_000_000)));
+        let second = step(now + 1_000_000);
+        assert_eq!((second.removed, second.has_more), (0, false));
+        let due = second.again_at.unwrap();
+        assert!((now + 14_000_000..now + 15_000_000).contains(&due), "{}", due - now);
+        let before = read();
+        assert_eq!(step(due - 1).again_at, Some(due));
+        assert_eq!(read(), before);
+        assert_eq!(step(due).removed, 1);
+        Spi::run("SELECT qflow.create_queue('kept')").unwrap();
+        let kept = cache::queue_named("kept").unwrap();
+        assert_eq!(retention::step(&kept, now, true).unwrap().again_at, None);
+    }
+
+    /// Refused again and again it pauses, longer each time.
+    #[pg_test]
+    fn retention_pauses_where_all_is_refused() {
+        Spi::run("SELECT qflow.create_queue('jobs', retention_ms => 1000)").unwrap();
+        Spi::run("CREATE TABLE children (job bigint REFERENCES jobs)").unwrap();
+        Spi::run("INSERT INTO jobs (data, status, updated_at) SELECT '{}', 'completed', '-infinity' FROM generate_series(1, 5000)").unwrap();
+        Spi::run("INSERT INTO children SELECT id FROM jobs").unwrap();
+        let queue = cache::queue_named("jobs").unwrap();
+        let mut now = value::now();
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            let outcome = retention::step(&queue, now, false).unwrap();
+            assert_eq!((outcome.removed, outcome.has_more), (0, false));
+            assert_eq!(outcome.refused.unwrap().sqlstate, "23503");
+            let next = outcome.again_at.unwrap();
+            pauses.push((next - now) / 1_000_000);
+            now = next;
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+        Spi::run("TRUNCATE children").unwrap();
+        let outcome = retention::step(&queue, now, false).unwrap();
+        assert!(outcome.removed > 100 && outcome.has_more && outcome.refused.is_none());
+    }
+
+    /// It never acts as its caller, who may be a superuser.
+    #[pg_test]
+    fn retention_needs_a_table_that_can_be_kept_up() {
+        Spi::run("SELECT qflow.create_queue('jobs', retention_ms => 1000)").unwrap();
+        Spi::run("CREATE TABLE parents (id bigint PRIMARY KEY)").unwrap();
+        Spi::run("ALTER TABLE jobs ADD parent bigint REFERENCES parents DEFERRABLE INITIALLY DEFERRED").unwrap();
+        let queue = cache::queue_named("jobs").unwrap();
+        assert_eq!(retention::step(&queue, value::now(), true).unwrap_err().code(), "55000");
     }
 
     #[pg_test]

@@ -9,7 +9,7 @@ use crate::host::subtransaction::{attempt, Caught};
 use crate::host::value::{self, Arg};
 use crate::host::{relation, xact};
 use crate::job::reap::Reaped;
-use crate::job::upkeep;
+use crate::job::{retention, upkeep};
 use crate::queue::cache;
 use crate::queue::check::Check;
 use crate::queue::readiness;
@@ -37,14 +37,27 @@ fn reap_all(call: &Call) -> Result<Arg> {
             }
             Ok(_) => {}
             Err(caught) => {
-                let name = relation::display_name(row.table);
-                let Caught { message, sqlstate } = caught;
-                error::say(Level::Warning, format!("qflow could not reap queue {name}: {message} ({sqlstate})"));
+                warn(row.table, "reap", &caught);
+                continue;
             }
+        }
+        if !retention::is_set(&row.settings) {
+            continue;
+        }
+        // Apart from the reaping, which must not be undone when old jobs cannot be removed.
+        let outcome = attempt(AssertUnwindSafe(|| upkeep::remove_old(row.table, true)));
+        if let Some(caught) = outcome.map_or_else(Some, |outcome| outcome.refused) {
+            warn(row.table, "remove old jobs of", &caught);
         }
     }
     registry::remove_orphans()?;
     Ok(None)
+}
+
+fn warn(table: pgrx::pg_sys::Oid, task: &str, caught: &Caught) {
+    let name = relation::display_name(table);
+    let Caught { message, sqlstate } = caught;
+    error::say(Level::Warning, format!("qflow could not {task} queue {name}: {message} ({sqlstate})"));
 }
 
 fn verify_queue(call: &Call) -> Result<Arg> {

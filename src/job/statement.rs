@@ -48,10 +48,16 @@ pub enum Statement {
     Insert,
     /// When the first of the jobs with an `available_at` is due.
     NextDue,
+    /// A stretch of all jobs in the order of their ids: how they stand, and since when.
+    Ages,
+    /// Deletes jobs that ended long enough ago, skipping what others hold.
+    RemoveOld,
+    /// Gives jobs that ended an `updated_at` that have none.
+    DateEnded,
 }
 
 /// How many statements there are.
-pub const STATEMENTS: usize = 21;
+pub const STATEMENTS: usize = 24;
 
 impl Statement {
     /// Its text, with the placeholders of `Shape::fill`.
@@ -78,6 +84,9 @@ impl Statement {
             Self::Stamp => STAMP,
             Self::Insert => INSERT,
             Self::NextDue => NEXT_DUE,
+            Self::Ages => AGES,
+            Self::RemoveOld => REMOVE_OLD,
+            Self::DateEnded => DATE_ENDED,
         }
     }
 
@@ -102,7 +111,9 @@ impl Statement {
             Self::NextDue => &[],
             Self::LockOrphan => &[ID, ID],
             Self::Chunk => &[ID, ID],
-            Self::MakeDue | Self::Stamp => &[IDS, TIME],
+            Self::MakeDue | Self::Stamp | Self::DateEnded => &[IDS, TIME],
+            Self::Ages => &[ID, ID, ID],
+            Self::RemoveOld => &[IDS, TIME, TIME],
             Self::Insert => &[IDS, pg_sys::JSONBARRAYOID, pg_sys::JSONBARRAYOID, pg_sys::INT2OID, TIME],
         }
     }
@@ -219,3 +230,21 @@ const STAMP: &str = "UPDATE {q} j SET updated_at = $2{updated_zone}
 const INSERT: &str = "INSERT INTO {q} (id, data, metadata, priority, available_at) OVERRIDING SYSTEM VALUE
     SELECT u.id, u.data, u.metadata, $4, $5
     FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS u (id, data, metadata)";
+
+const AGES: &str = "SELECT j.id::pg_catalog.int8, j.status, j.updated_at{updated_zone} FROM {q} j
+    WHERE j.id OPERATOR(pg_catalog.>=) $1 AND j.id OPERATOR(pg_catalog.<=) $2 ORDER BY j.id LIMIT $3";
+
+const REMOVE_OLD: &str = "DELETE FROM {q} j
+    WHERE j.id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT l.id FROM {q} l
+        WHERE l.id OPERATOR(pg_catalog.=) ANY ($1)
+            AND l.updated_at{updated_zone} OPERATOR(pg_catalog.<=) CASE WHEN l.status OPERATOR(pg_catalog.=) 'completed' THEN $2
+                WHEN l.status OPERATOR(pg_catalog.=) 'failed' THEN $3 END
+        ORDER BY l.id FOR UPDATE SKIP LOCKED))
+    RETURNING j.id::pg_catalog.int8";
+
+const DATE_ENDED: &str = "UPDATE {q} j SET updated_at = $2{updated_zone}
+    WHERE j.id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT l.id FROM {q} l
+        WHERE l.id OPERATOR(pg_catalog.=) ANY ($1) AND l.updated_at IS NULL
+            AND l.status OPERATOR(pg_catalog.=) ANY ('{completed,failed}'::pg_catalog.text[])
+        ORDER BY l.id FOR NO KEY UPDATE SKIP LOCKED))
+    RETURNING j.id::pg_catalog.int8";

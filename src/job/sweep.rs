@@ -295,7 +295,7 @@ fn complain(queue: &Queue, rescued: i64) {
 }
 
 /// A place to begin at: anywhere, so that many short sessions together still see every row.
-fn somewhere(queue: &Queue) -> Result<i64> {
+pub fn somewhere(queue: &Queue) -> Result<i64> {
     let sql = SPAN.replace("{q}", &queue.name);
     let span = queue.look(|| {
         connected(|spi| {

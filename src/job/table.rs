@@ -6,6 +6,7 @@ use std::cell::{Cell, OnceCell};
 use pgrx::pg_sys;
 
 use super::floor::{Key, Segment};
+use super::retention::{Aged, Span};
 use super::shape::Shape;
 use super::state::{JobState, Status};
 use super::statement::{Statement, STATEMENTS};
@@ -278,6 +279,31 @@ impl JobTable {
             return Ok(0);
         }
         Ok(self.run(spi, Statement::Stamp, &[value::bigints(ids), value::timestamp(now)], Mode::Write)?.count())
+    }
+
+    /// How old jobs of a stretch of ids are: at most `limit`, in the order of their ids.
+    pub fn ages(&self, spi: &Spi, span: Span, limit: usize) -> Result<Vec<Aged>> {
+        let args = [value::bigint(span.from), value::bigint(span.to), value::count(limit)];
+        let rows = self.run(spi, Statement::Ages, &args, Mode::Write)?;
+        let aged = |row: crate::host::spi::Row| -> Result<Aged> {
+            let status = row.text(2)?.as_deref().and_then(Status::parse);
+            Ok(Aged { id: row.bigint(1).unwrap_or_default(), status, updated_at: row.bigint(3) })
+        };
+        rows.iter().map(aged).collect()
+    }
+
+    /// Deletes those of `ids` that are completed, or failed, and have not changed since a time, microseconds (`None`: none
+    /// of them); looked at again once they are locked. What others hold is left out. Answers how many.
+    pub fn remove_old(&self, spi: &Spi, ids: &[i64], completed: Option<i64>, failed: Option<i64>) -> Result<usize> {
+        let args = [value::bigints(ids), completed.and_then(value::timestamp), failed.and_then(value::timestamp)];
+        Ok(self.run(spi, Statement::RemoveOld, &args, Mode::Write)?.count())
+    }
+
+    /// Notes `now` as the time of the last change of jobs that have ended and have none; what others hold is left out.
+    /// Answers how many.
+    pub fn date_ended(&self, spi: &Spi, ids: &[i64], now: i64) -> Result<usize> {
+        let args = [value::bigints(ids), value::timestamp(now)];
+        Ok(self.run(spi, Statement::DateEnded, &args, Mode::Write)?.count())
     }
 
     /// Makes pending jobs due at `now`; what others hold is left out.

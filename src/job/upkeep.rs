@@ -1,9 +1,10 @@
-//! What is done for a queue on nobody's behalf: expired leases, the sweep. The worker and `reap()` both call it.
+//! What is done for a queue on nobody's behalf: expired leases, the sweep, retention. The worker and `reap()` both call it.
 
 use crate::error::{Error, Result};
 use crate::host::identity::Settings;
 use crate::host::value;
 use crate::job::reap::{self, Reaped};
+use crate::job::retention;
 use crate::job::sweep;
 use crate::queue::cache::{self, Purpose, Queue};
 
@@ -35,6 +36,16 @@ pub fn sweep(table: pgrx::pg_sys::Oid) -> Result<()> {
     match open(table)? {
         Some(queue) => sweep::persistent(&queue, value::now()).map(|_| ()),
         None => Ok(()),
+    }
+}
+
+/// One step of a queue's retention; `anyway` as `retention::step` has it. To be done in a transaction, or an attempt, of its
+/// own: what is reaped must not be undone where old jobs cannot be removed.
+pub fn remove_old(table: pgrx::pg_sys::Oid, anyway: bool) -> Result<retention::Outcome> {
+    let _patience = patience();
+    match open(table)? {
+        Some(queue) => retention::step(&queue, value::now(), anyway),
+        None => Ok(retention::Outcome::default()),
     }
 }
 
