@@ -18,7 +18,8 @@ quoted where needed.
 queue: read like a table name; without a schema it is looked for and made in the current one. The caller becomes owner of
 a new table, and must own one that exists.
 timeout_ms (from 1), retries (from 0), batch_size (from 1): NULL leaves them to the settings qflow.default_*.
-retention_ms, failed_retention_ms: the age from which purge_queue deletes completed and failed jobs; NULL keeps them.
+retention_ms, failed_retention_ms (from 1): completed and failed jobs that have not changed (updated_at) for as long are
+removed, a step with each reap(); NULL keeps them.
 on_complete: keep, or delete: then ack deletes the job. if_not_exists: an existing queue is returned unchanged.
 Locks: ACCESS EXCLUSIVE on the table, on one that exists while indexes are built and rows looked at; SHARE UPDATE
 EXCLUSIVE on the registry; both until the end of the transaction, so calls that make queues wait for each other. Needs
@@ -30,6 +31,7 @@ table was replaced or dropped while its lock was waited for.';
 COMMENT ON FUNCTION qflow.alter_queue(text, bigint, bigint, bigint, bigint, bigint, text) IS
 'Changes settings of a queue; NULL leaves a setting as it is. Returns true when something changed. Workflows that have a
 value of their own keep it; leases that exist keep theirs. Units and ranges as in create_queue.
+retention_ms, failed_retention_ms: what is old by them is removed by the next calls of reap(), and does not come back.
 on_complete delete: consumers need DELETE on the table from then on, of which a NOTICE reminds; see grant_consumer.
 Locks the row of the queue in the registry until the end of the transaction. Needs ownership of the table.
 Errors: 22004 NULL, 22023 bad value, 42501 not the owner, 42704 unknown queue.';
@@ -189,8 +191,9 @@ leases than qflow.max_ids.';
 
 COMMENT ON FUNCTION qflow.reap() IS
 'One pass that takes back expired leases in all queues, by anyone: jobs become pending again with back-off, or failed
-with the reason "lease expired" when no attempt is left. Also sweeps one chunk of each queue, and forgets queues whose
-table is gone. Returns for each queue where it took back jobs how many it returned and how many failed.
+with the reason "lease expired" when no attempt is left. Also sweeps one chunk of each queue, removes at most 1,000 jobs of
+each whose retention is over (at READ COMMITTED; reads at most 4,000), and forgets queues whose table is gone. Returns
+for each queue where it took back jobs how many it returned and how many failed; removed ones do not count.
 Acts as the owner of each table. Job and lease rows are taken FOR UPDATE SKIP LOCKED, and a locked table is waited for a
 second at most; what it skips comes back with the next pass. Until the background worker exists, call it from time to time (cron) for queues
 from which nobody fetches. An error of one queue is a WARNING and does not stop the others.';

@@ -129,7 +129,7 @@ mod tests {
         let queue = cache::queue_named("jobs").unwrap();
         let now = value::now();
         let step = |at| retention::step(&queue, at, false).unwrap();
-        let read = || number("SELECT pg_stat_get_xact_tuples_fetched('jobs'::regclass)");
+        let read = || number("SELECT pg_stat_get_xact_tuples_returned('jobs_pkey'::regclass)");
         let first = step(now);
         assert_eq!((first.removed, first.has_more, first.again_at), (1, false, Some(now + 1_000_000)));
         let second = step(now + 1_000_000);
@@ -137,6 +137,7 @@ mod tests {
         let due = second.again_at.unwrap();
         assert!((now + 14_000_000..now + 15_000_000).contains(&due), "{}", due - now);
         let before = read();
+        assert!(before > 0);
         assert_eq!(step(due - 1).again_at, Some(due));
         assert_eq!(read(), before);
         assert_eq!(step(due).removed, 1);
@@ -152,11 +153,17 @@ mod tests {
         Spi::run("CREATE TABLE children (job bigint REFERENCES jobs)").unwrap();
         Spi::run("INSERT INTO jobs (data, status, updated_at) SELECT '{}', 'completed', '-infinity' FROM generate_series(1, 5000)").unwrap();
         Spi::run("INSERT INTO children SELECT id FROM jobs").unwrap();
+        // Not rolled back with what is refused.
+        Spi::run("CREATE SEQUENCE tries").unwrap();
+        Spi::run("CREATE FUNCTION count_try() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('public.tries'); RETURN NULL; END $$").unwrap();
+        Spi::run("CREATE TRIGGER count_try BEFORE DELETE ON jobs FOR EACH STATEMENT EXECUTE FUNCTION count_try()")
+            .unwrap();
         let queue = cache::queue_named("jobs").unwrap();
         let mut now = value::now();
         let mut pauses = Vec::new();
-        for _ in 0..8 {
+        for at in 1..=8 {
             let outcome = retention::step(&queue, now, false).unwrap();
+            assert_eq!(number("SELECT last_value FROM tries"), 16 * at);
             assert_eq!((outcome.removed, outcome.has_more), (0, false));
             assert_eq!(outcome.refused.unwrap().sqlstate, "23503");
             let next = outcome.again_at.unwrap();

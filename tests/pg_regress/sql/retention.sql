@@ -87,6 +87,7 @@ SELECT qflow.create_queue('seed', retention_ms => 3600000, timeout_ms => 1000000
 SET TimeZone = 'Asia/Kolkata';
 SELECT * FROM qflow.reap();
 SELECT id, data, status, timezone('UTC', now()) - updated_at < interval '1 min' AS dated_now FROM seed ORDER BY id;
+SET TimeZone = 'America/Los_Angeles';
 UPDATE seed SET updated_at = updated_at - interval '61 min' WHERE id = 3;
 SELECT * FROM qflow.reap();
 SELECT array_agg(id ORDER BY id) FROM seed;
