@@ -23,6 +23,7 @@ const STATEMENT_TIMEOUT: c_int = 3;
 extern "C-unwind" {
     fn enable_timeout_after(id: c_int, delay_ms: c_int);
     fn disable_timeout(id: c_int, keep_indicator: bool);
+    fn kill(pid: c_int, signal: c_int) -> c_int;
 }
 
 /// Registers a process that the postmaster starts once recovery is over, and again a second after it ended.
@@ -74,6 +75,12 @@ fn obey_signals() {
 unsafe extern "C-unwind" fn terminate(signal: c_int) {
     // SAFETY: the server's own handler: it only sets flags.
     unsafe { pg_sys::die(signal) };
+}
+
+/// Ends another process of the server, as pg_terminate_backend does.
+pub fn terminate_process(pid: i32) {
+    // SAFETY: a signal; the process is one that has said that it runs, and takes that back when it ends.
+    unsafe { kill(pid, pg_sys::SIGTERM as c_int) };
 }
 
 unsafe extern "C-unwind" fn reload(signal: c_int) {
@@ -139,6 +146,8 @@ pub fn transaction<R>(limit_ms: i64, doing: &CStr, work: impl FnOnce() -> Result
     // SAFETY: ends what was begun above.
     unsafe {
         disable_timeout(STATEMENT_TIMEOUT, false);
+        // A timeout or a cancel that came too late, or for nothing, must not end the process at its next rest.
+        pg_sys::QueryCancelPending = 0;
         if !matches!(outcome, Ok(Ok(_))) {
             pg_sys::AbortCurrentTransaction();
         }

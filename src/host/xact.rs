@@ -82,6 +82,8 @@ pub enum Ending {
     Aborted,
     /// The subtransaction with this id was rolled back, and all that began in it.
     PartAborted(u32),
+    /// The subtransaction with this id has become part of the one with the other.
+    PartCommitted(u32, u32),
 }
 
 thread_local! {
@@ -116,12 +118,16 @@ unsafe extern "C-unwind" fn on_end(event: pg_sys::XactEvent::Type, _argument: *m
 unsafe extern "C-unwind" fn on_part_end(
     event: pg_sys::SubXactEvent::Type,
     part: u32,
-    _parent: u32,
+    parent: u32,
     _argument: *mut c_void,
 ) {
-    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
-        HOOK.get().into_iter().for_each(|hook| hook(Ending::PartAborted(part)));
-    }
+    use pg_sys::SubXactEvent::*;
+    let ending = match event {
+        SUBXACT_EVENT_ABORT_SUB => Ending::PartAborted(part),
+        SUBXACT_EVENT_COMMIT_SUB => Ending::PartCommitted(part, parent),
+        _ => return,
+    };
+    HOOK.get().into_iter().for_each(|hook| hook(ending));
 }
 
 /// Tells one transaction of this session from the next.

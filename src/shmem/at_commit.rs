@@ -61,15 +61,7 @@ pub fn count(slot: &Rc<Slot>, counter: Counter, by: i64) {
     if by == 0 || !super::is_there() {
         return;
     }
-    let part = xact::part();
-    let is_same = |piece: &&mut Piece| {
-        piece.part == part && matches!(&piece.news, News::Count(s, c, _) if *c == counter && s.key() == slot.key())
-    };
-    PIECES.with_borrow_mut(|pieces| match pieces.iter_mut().find(is_same).map(|piece| &mut piece.news) {
-        Some(News::Count(_, _, sum)) => *sum = sum.saturating_add(by),
-        _ => pieces.push(Piece { part, news: News::Count(slot.clone(), counter, by) }),
-    });
-    watch();
+    add(xact::part(), News::Count(slot.clone(), counter, by));
 }
 
 /// Wakes who waits for the queue: jobs became pending, now or at a time to come, or were left for others.
@@ -77,14 +69,7 @@ pub fn wake(slot: &Rc<Slot>) {
     if !super::is_there() {
         return;
     }
-    let part = xact::part();
-    let is_same = |piece: &Piece| piece.part <= part && matches!(&piece.news, News::Wake(s) if s.key() == slot.key());
-    PIECES.with_borrow_mut(|pieces| {
-        if !pieces.iter().any(is_same) {
-            pieces.push(Piece { part, news: News::Wake(slot.clone()) });
-        }
-    });
-    watch();
+    add(xact::part(), News::Wake(slot.clone()));
 }
 
 /// Jobs are to be fetched from a time on, microseconds, or later. Wakes who waits for the queue.
@@ -109,22 +94,42 @@ pub fn work_by(at: i64) {
     if !super::is_there() {
         return;
     }
-    let part = xact::part();
-    PIECES.with_borrow_mut(|pieces| {
-        let known = pieces.iter_mut().find_map(|piece| match &mut piece.news {
-            News::WorkBy(known) if piece.part == part => Some(known),
-            _ => None,
-        });
-        match known {
-            Some(known) => *known = at.min(*known),
-            None => pieces.push(Piece { part, news: News::WorkBy(at) }),
-        }
-    });
-    watch();
+    add(xact::part(), News::WorkBy(at));
 }
 
-fn watch() {
+fn add(part: u32, news: News) {
+    PIECES.with_borrow_mut(|pieces| put(pieces, part, news));
     xact::watch_endings(ended);
+}
+
+/// Adds news to what is known of the same part, so that there is one piece of a kind and part, however many rows.
+fn put(pieces: &mut Vec<Piece>, part: u32, news: News) {
+    for piece in pieces.iter_mut().filter(|piece| piece.part == part) {
+        match (&mut piece.news, &news) {
+            (News::Count(slot, counter, sum), News::Count(other, kind, by))
+                if *counter == *kind && slot.key() == other.key() =>
+            {
+                *sum = sum.saturating_add(*by);
+                return;
+            }
+            (News::Wake(slot), News::Wake(other)) if slot.key() == other.key() => return,
+            (News::WorkBy(known), News::WorkBy(at)) => {
+                *known = *at.min(known);
+                return;
+            }
+            _ => {}
+        }
+    }
+    pieces.push(Piece { part, news });
+}
+
+/// What a part brought belongs to the part around it from now on: a transaction of many parts has no more pieces than
+/// one without.
+fn hand_up(pieces: &mut Vec<Piece>, part: u32, parent: u32) {
+    // Parts within it were handed up before: its own pieces are the last that are left of it.
+    let (own, others): (Vec<Piece>, Vec<Piece>) = pieces.drain(..).partition(|piece| piece.part >= part);
+    *pieces = others;
+    own.into_iter().for_each(|piece| put(pieces, parent, piece.news));
 }
 
 /// Called at the end of a transaction or a part of it. Must not raise.
@@ -135,13 +140,17 @@ fn ended(ending: Ending) {
     match ending {
         Ending::Aborted => PIECES.with_borrow_mut(Vec::clear),
         Ending::PartAborted(part) => PIECES.with_borrow_mut(|pieces| pieces.retain(|piece| piece.part < part)),
+        Ending::PartCommitted(part, parent) => PIECES.with_borrow_mut(|pieces| {
+            if pieces.iter().any(|piece| piece.part >= part) {
+                hand_up(pieces, part, parent);
+            }
+        }),
         Ending::Committed => tell(),
         Ending::Prepared => {
             let is_news = PIECES.with_borrow(|pieces| !pieces.is_empty());
             tell();
-            if let Some(database) = database::own(false).filter(|_| is_news) {
-                database.has_prepared.store(true, std::sync::atomic::Ordering::SeqCst);
-                database.wake_by(0);
+            if is_news {
+                database::note_prepared();
             }
         }
     }
@@ -179,5 +188,31 @@ fn tell_wake(slot: &Slot) {
 
 /// The same as `work_by` for what no transaction has to commit first.
 pub fn work_now_by(at: i64) {
-    database::own(false).into_iter().for_each(|database| database.wake_by(at));
+    database::wake_own_by(at);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shmem::queue::Key;
+    use pgrx::pg_sys::Oid;
+
+    fn slot(number: i64) -> Rc<Slot> {
+        Rc::new(Slot::of(Key { database: Oid::INVALID, registry: Oid::INVALID, number }))
+    }
+
+    #[test]
+    fn many_parts_leave_few_pieces() {
+        let mut pieces = Vec::new();
+        for part in 2..1_000 {
+            put(&mut pieces, part, News::Count(slot(1), Counter::Enqueued, 1));
+            put(&mut pieces, part, News::Wake(slot(1)));
+            put(&mut pieces, part, News::WorkBy(i64::from(part)));
+            hand_up(&mut pieces, part, 1);
+        }
+        put(&mut pieces, 1, News::Count(slot(2), Counter::Enqueued, 1));
+        assert_eq!(pieces.len(), 4);
+        assert!(matches!(pieces[0].news, News::Count(_, _, 998)));
+        assert!(matches!(pieces[2].news, News::WorkBy(2)));
+    }
 }

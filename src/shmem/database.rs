@@ -46,6 +46,8 @@ pub struct Database {
     worker_pid: AtomicI32,
     /// When the worker last gave a sign of life, microseconds.
     pub heartbeat: AtomicI64,
+    /// Since when it has been in the transaction that it is in, microseconds; 0: in none.
+    pub busy_since: AtomicI64,
     /// When it last looked through all queues, microseconds.
     pub last_pass: AtomicI64,
     /// How often it has done so.
@@ -62,6 +64,7 @@ impl Default for Database {
             worker: AtomicUsize::new(0),
             worker_pid: AtomicI32::new(0),
             heartbeat: AtomicI64::new(0),
+            busy_since: AtomicI64::new(0),
             last_pass: AtomicI64::new(0),
             passes: AtomicU64::new(0),
             has_prepared: AtomicBool::new(false),
@@ -75,6 +78,15 @@ thread_local! {
 
 /// The slot of this session's database. `make`: takes a free one where there is none yet.
 pub fn own(make: bool) -> Option<&'static Database> {
+    let slot = own_quietly(make);
+    if slot.is_none() && make {
+        complain();
+    }
+    slot
+}
+
+/// The same for who must not raise, and so cannot log either.
+fn own_quietly(make: bool) -> Option<&'static Database> {
     let oid = xact::database();
     let known = DATABASES.atomics(OWN.get()).filter(|slot| slot.is(oid));
     if known.is_some() {
@@ -83,6 +95,19 @@ pub fn own(make: bool) -> Option<&'static Database> {
     let at = find(oid).or_else(|| make.then(|| claim(oid)).flatten())?;
     OWN.set(at);
     DATABASES.atomics(at)
+}
+
+/// There is something to do in this session's database at a time, microseconds. Raises nothing. The slot may have been
+/// given back since this session last used it, and may be given back just now: a worker that began before the extension
+/// was committed has found none.
+pub fn wake_own_by(at: i64) {
+    let oid = xact::database();
+    while let Some(slot) = own_quietly(true) {
+        slot.wake_by(at);
+        if slot.is(oid) {
+            return;
+        }
+    }
 }
 
 /// The slot of a database.
@@ -107,19 +132,37 @@ pub fn all() -> Vec<(Oid, &'static Database)> {
 
 /// Takes a slot for a database that the launcher found, if it has none.
 pub fn note(oid: Oid) -> Option<&'static Database> {
-    let at = find(oid).or_else(|| claim(oid))?;
-    DATABASES.atomics(at)
+    let at = find(oid).or_else(|| claim(oid));
+    if at.is_none() {
+        complain();
+    }
+    at.and_then(|at| DATABASES.atomics(at))
 }
 
-/// Frees the slot of a database that is gone or has no qflow.
+/// Frees the slot of a database that is gone.
 pub fn forget(oid: Oid) {
+    give_back(oid, |_| true);
+}
+
+/// Frees the slot of a database that has no qflow, unless somebody has asked for work there since the worker began to look.
+pub fn forget_unless_asked(oid: Oid) {
+    give_back(oid, |slot| slot.wake_at() == NEVER);
+}
+
+/// First the name is taken off, so that whoever asks for work (`wake_own_by`) sees that, or is seen here.
+fn give_back(oid: Oid, may_go: impl Fn(&Database) -> bool) {
     let _turn = SERVER.write(0);
     let Some(at) = find(oid) else {
         return;
     };
     if let (Some(slot), Some(mut notes)) = (DATABASES.atomics(at), DATABASES.write(at)) {
-        slot.oid.store(0, Release);
-        slot.wake_at.store(NEVER, Relaxed);
+        slot.oid.store(0, SeqCst);
+        if !may_go(slot) {
+            slot.oid.store(oid.to_u32(), SeqCst);
+            return;
+        }
+        slot.wake_at.store(NEVER, SeqCst);
+        slot.passes.store(0, Relaxed);
         slot.has_prepared.store(false, Relaxed);
         *notes = Notes::default();
     }
@@ -129,27 +172,31 @@ fn find(oid: Oid) -> Option<usize> {
     (0..DATABASES.len()).find(|at| DATABASES.atomics(*at).is_some_and(|slot| slot.is(oid)))
 }
 
+/// Raises nothing.
 fn claim(oid: Oid) -> Option<usize> {
-    let claimed = {
-        let _turn = SERVER.write(0);
-        let at = find(oid).or_else(|| find(Oid::INVALID));
-        if let Some(slot) = at.and_then(|at| DATABASES.atomics(at)) {
-            slot.oid.store(oid.to_u32(), Release);
-        }
-        at
-    };
-    if claimed.is_none() && server().is_some_and(|server| server.is_first_database_left_out()) {
+    // Sessions of databases that are left out come here often.
+    find(Oid::INVALID)?;
+    let _turn = SERVER.write(0);
+    let at = find(oid).or_else(|| find(Oid::INVALID));
+    if let Some(slot) = at.and_then(|at| DATABASES.atomics(at)) {
+        slot.oid.store(oid.to_u32(), SeqCst);
+    }
+    at
+}
+
+/// Says once that there is no slot left.
+fn complain() {
+    if super::is_there() && server().is_some_and(|server| server.is_first_database_left_out()) {
         error::log(
             "qflow has no room in shared memory for another database: no worker serves it",
             "Raise qflow.max_databases, and restart the server.",
         );
     }
-    claimed
 }
 
 impl Database {
     fn is(&self, oid: Oid) -> bool {
-        self.oid.load(Acquire) == oid.to_u32()
+        self.oid.load(SeqCst) == oid.to_u32()
     }
 
     fn oid(&self) -> Option<Oid> {
@@ -194,10 +241,17 @@ impl Database {
 
     /// The opposite. The launcher looks whether something came up meanwhile.
     pub fn leave(&self) {
+        self.busy_since.store(0, Relaxed);
         self.worker.store(0, SeqCst);
         self.worker_pid.store(0, SeqCst);
         server().into_iter().for_each(|server| server.wake_launcher());
     }
+}
+
+/// Notes that a transaction of this database was prepared that may bring work. Raises nothing.
+pub fn note_prepared() {
+    own_quietly(true).into_iter().for_each(|slot| slot.has_prepared.store(true, SeqCst));
+    wake_own_by(0);
 }
 
 /// Notes that a session of this database has ended whose leases end with it, and wakes the worker.

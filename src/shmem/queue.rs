@@ -118,7 +118,12 @@ pub struct Slot {
 impl Slot {
     /// That of a queue of this database, if it has one.
     pub fn known(registry: Oid, number: i64) -> Self {
-        Self { key: Key { database: xact::database(), registry, number }, at: Cell::new(usize::MAX) }
+        Self::of(Key { database: xact::database(), registry, number })
+    }
+
+    /// That of any queue.
+    pub fn of(key: Key) -> Self {
+        Self { key, at: Cell::new(usize::MAX) }
     }
 
     /// The same; takes a free one where it has none yet.

@@ -32,6 +32,8 @@ const ROUND: i64 = 60_000_000;
 thread_local! {
     /// Whether the database has no qflow, as was found.
     static FORSAKEN: Cell<bool> = const { Cell::new(false) };
+    /// Whether a pass has begun and not come to its end: what was due is noted nowhere else meanwhile.
+    static IN_PASS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The process.
@@ -54,8 +56,11 @@ pub extern "C-unwind" fn qflow_worker_main(argument: pg_sys::Datum) {
         background::refresh();
         let now = value::now();
         slot.heartbeat.store(now, Relaxed);
-        if slot.wake_at() <= now || worker.has_own_work(now) {
-            match worker.pass(slot) {
+        if worker.is_rested(now) && (slot.wake_at() <= now || worker.has_own_work(now)) {
+            IN_PASS.set(true);
+            let found = worker.pass(slot);
+            IN_PASS.set(false);
+            match found {
                 Found::NoQflow => {
                     FORSAKEN.set(true);
                     return;
@@ -69,7 +74,7 @@ pub extern "C-unwind" fn qflow_worker_main(argument: pg_sys::Datum) {
         if now >= leave_at {
             return;
         }
-        let next = slot.wake_at().min(worker.next_own_work()).min(leave_at).min(now + ROUND);
+        let next = slot.wake_at().min(worker.next_own_work()).max(worker.rested_at()).min(leave_at).min(now + ROUND);
         latch::sleep(Some((next - now).max(0) / 1_000 + 1));
     }
 }
@@ -83,6 +88,8 @@ fn leave() {
     if FORSAKEN.get() {
         let oid = xact::database();
         queue::forget(oid, |_| false);
-        database::forget(oid);
+        database::forget_unless_asked(oid);
+    } else if IN_PASS.get() {
+        slot.wake_by(0);
     }
 }

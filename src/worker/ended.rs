@@ -21,11 +21,12 @@ pub struct Ended {
 
 impl Ended {
     /// Leases by queue that are to be ended now. At first every bound lease is held against the sessions that there are:
-    /// those of an earlier server start have none.
-    pub fn leases(&mut self) -> Result<BTreeMap<i64, Vec<i64>>> {
+    /// those of an earlier server start have none. So again when `may_come_late`: a prepared transaction brings its lease
+    /// after its session may have ended.
+    pub fn leases(&mut self, may_come_late: bool) -> Result<BTreeMap<i64, Vec<i64>>> {
         let (ended, too_many) = database::take_ended();
         self.sessions.extend(ended);
-        let is_check = !self.has_checked || too_many;
+        let is_check = !self.has_checked || too_many || may_come_late;
         if self.sessions.is_empty() && !is_check {
             return Ok(BTreeMap::new());
         }

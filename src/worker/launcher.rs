@@ -18,6 +18,12 @@ use crate::shmem::{queue, NEVER};
 /// How long the launcher waits before it tries again to start a worker that could not be, or that ended with its work
 /// undone, microseconds.
 const PATIENCE: i64 = 1_000_000;
+/// How long it waits for the look into one database before it turns to the next, microseconds.
+const LOOK: i64 = 5_000_000;
+/// It says so often at most that there is no slot for a worker, microseconds.
+const COMPLAINTS: i64 = 3_600_000_000;
+/// A worker is taken for stuck in a transaction that has lasted this many times the limit.
+const STUCK: i64 = 3;
 /// How long it sleeps at most, microseconds: databases that were dropped give their places back then.
 const ROUND: i64 = 60_000_000;
 
@@ -54,9 +60,11 @@ struct Launcher {
     not_before: HashMap<Oid, i64>,
     /// Databases still to be looked into; nothing: they were not listed yet.
     unseen: Option<Vec<Oid>>,
-    /// The one looked into.
-    looking: Option<Oid>,
+    /// The one looked into, with since when.
+    looking: Option<(Oid, i64)>,
     cleaned_at: i64,
+    /// When it was last said that no worker could be started.
+    complained_at: Option<i64>,
 }
 
 /// The databases that one can connect to.
@@ -68,6 +76,17 @@ fn connectable() -> Option<Vec<Oid>> {
 fn forget(oid: Oid) {
     queue::forget(oid, |_| false);
     database::forget(oid);
+}
+
+/// Ends a worker that goes on although its transaction was cancelled, as a trigger that catches that can make it. It
+/// remembers what it was at, so that the next one leaves that alone for a while. When to look again, microseconds.
+fn end_stuck(database: &Database, now: i64) -> i64 {
+    let limit = guc::worker_statement_timeout_ms().saturating_mul(STUCK * 1_000);
+    let (pid, since) = (database.worker_pid(), database.busy_since.load(Relaxed));
+    if pid != 0 && since != 0 && now.saturating_sub(since) > limit {
+        background::terminate_process(pid);
+    }
+    now.saturating_add(limit)
 }
 
 impl Launcher {
@@ -105,13 +124,15 @@ impl Launcher {
 
     /// Looks into one database more, unless such a look is under way; true while some are left.
     fn look_into_next(&mut self, now: i64) -> bool {
-        let is_under_way = self.looking.is_some_and(|oid| {
-            self.started.contains_key(&oid) && database::of(oid).is_some_and(|slot| slot.passes.load(Relaxed) == 0)
+        // Also while there is no slot to look with: else all would be looked into at once when there is one.
+        let is_held_up = server().is_some_and(|server| server.no_worker_slot_since.load(Relaxed) != 0);
+        let is_under_way = self.looking.is_some_and(|(oid, since)| {
+            (is_held_up || now - since < LOOK) && database::of(oid).is_some_and(|slot| slot.passes.load(Relaxed) == 0)
         });
         let unseen = self.unseen.get_or_insert_default();
         if !is_under_way {
-            self.looking = unseen.pop();
-            let slot = self.looking.and_then(database::note);
+            self.looking = unseen.pop().map(|oid| (oid, now));
+            let slot = self.looking.and_then(|(oid, _)| database::note(oid));
             slot.into_iter().for_each(|slot| slot.wake_by(now));
         }
         is_under_way || !unseen.is_empty()
@@ -120,7 +141,7 @@ impl Launcher {
     /// Starts the worker of a database when it has something to do; when to look at it again.
     fn serve(&mut self, oid: Oid, database: &Database, now: i64) -> i64 {
         if database.worker_pid() != 0 || self.started.contains_key(&oid) {
-            return NEVER;
+            return end_stuck(database, now);
         }
         let at = database.wake_at().max(self.not_before.get(&oid).copied().unwrap_or(0));
         if at > now {
@@ -139,21 +160,24 @@ impl Launcher {
                 NEVER
             }
             None => {
-                complain(now);
+                self.complain(now);
                 now + PATIENCE
             }
         }
     }
-}
 
-/// Says once, until it is mended, that no worker can be started.
-fn complain(now: i64) {
-    let is_first =
-        server().is_some_and(|server| server.no_worker_slot_since.compare_exchange(0, now, Relaxed, Relaxed).is_ok());
-    if is_first {
-        error::log(
-            format!("{LAUNCHER}: no slot is left for a background worker: jobs are taken back by fetches only"),
-            "Raise max_worker_processes, and restart the server.",
-        );
+    /// Says that no worker can be started: once, and not again with each database that takes its turn in the slots there
+    /// are.
+    fn complain(&mut self, now: i64) {
+        if let Some(server) = server() {
+            let _ = server.no_worker_slot_since.compare_exchange(0, now, Relaxed, Relaxed);
+        }
+        if self.complained_at.is_none_or(|at| now - at >= COMPLAINTS) {
+            self.complained_at = Some(now);
+            error::log(
+                format!("{LAUNCHER}: no slot is left for a background worker: jobs are taken back by fetches only"),
+                "Raise max_worker_processes, and restart the server.",
+            );
+        }
     }
 }

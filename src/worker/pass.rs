@@ -66,6 +66,9 @@ pub struct Worker {
     /// The queue swept last, by number.
     swept: i64,
     orphans_at: i64,
+    /// How often in a row not even the beginning of a pass succeeded, and when it is tried again, microseconds.
+    failures: u32,
+    rested_at: i64,
 }
 
 impl Worker {
@@ -82,16 +85,27 @@ impl Worker {
         }
     }
 
+    /// When another pass may begin: after a failure not at once, whoever asks, microseconds.
+    pub fn rested_at(&self) -> i64 {
+        self.rested_at
+    }
+
+    /// Whether it may begin now.
+    pub fn is_rested(&self, now: i64) -> bool {
+        self.rested_at <= now
+    }
+
     /// Does what is due, and notes when there is something to do next.
     pub fn pass(&mut self, database: &Database) -> Found {
         database.begin_pass();
         let survey = match transaction(c"qflow: looking for work", || self.survey(database)) {
-            Ok(Some(survey)) => survey,
+            Ok(Some(survey)) => {
+                self.failures = 0;
+                survey
+            }
             Ok(None) => return Found::NoQflow,
             Err(caught) => {
-                database::keep_error(value::now(), &caught.sqlstate, &caught.message);
-                error::say(Level::Log, format!("qflow worker: {} ({})", caught.message, caught.sqlstate));
-                database.wake_by(value::now() + trouble::rest(1));
+                self.rest(database, &caught);
                 return Found::Nothing;
             }
         };
@@ -107,6 +121,18 @@ impl Worker {
             true => Found::Work,
             false => Found::Nothing,
         }
+    }
+
+    /// Says that no pass can begin, and leaves it alone for a while that doubles.
+    fn rest(&mut self, database: &Database, caught: &Caught) {
+        let Caught { message, sqlstate } = caught;
+        self.failures = self.failures.saturating_add(1);
+        let pause = trouble::rest(self.failures);
+        self.rested_at = value::now().saturating_add(pause);
+        database::keep_error(value::now(), sqlstate, message);
+        let seconds = pause / 1_000_000;
+        error::say(Level::Log, format!("qflow worker: {message} ({sqlstate}); next try in {seconds} s"));
+        database.wake_by(self.rested_at);
     }
 
     /// What there is; nothing where qflow is not installed.
@@ -131,7 +157,7 @@ impl Worker {
             key.registry == registry && queues.iter().any(|queue| queue.row.number == key.number)
         });
         queues.sort_by_key(|queue| (queue.failures, queue.row.number));
-        Ok(Some(Survey { queues, ended: self.ended.leases()?, any_prepared }))
+        Ok(Some(Survey { queues, ended: self.ended.leases(is_asked)?, any_prepared }))
     }
 
     fn serve_all(&mut self, survey: &Survey, database: &Database) -> bool {
@@ -176,7 +202,11 @@ impl Worker {
 }
 
 fn transaction<R>(doing: &CStr, work: impl FnOnce() -> Result<R>) -> std::result::Result<R, Caught> {
-    background::transaction(guc::worker_statement_timeout_ms(), doing, work)
+    let busy_since = |at| database::own(false).into_iter().for_each(|slot| slot.busy_since.store(at, Relaxed));
+    busy_since(value::now());
+    let done = background::transaction(guc::worker_statement_timeout_ms(), doing, work);
+    busy_since(0);
+    done
 }
 
 /// What came of serving a queue.

@@ -1,11 +1,19 @@
 //! What the worker does about a queue that fails: it says so in the log, leaves it alone for a while that doubles, and
 //! goes on with the others.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::atomic::Ordering::SeqCst;
 
 use crate::error;
 use crate::host::subtransaction::Caught;
 use crate::shmem::queue::Slot;
+
+thread_local! {
+    /// How queues stand that have no place in shared memory, by number: when they may be tried again, how often they
+    /// failed. A worker that begins anew tries them at once.
+    static ELSEWHERE: RefCell<HashMap<i64, (i64, u32)>> = RefCell::new(HashMap::new());
+}
 
 /// The longest time that a failing queue is left alone, microseconds.
 const MOST: i64 = 300_000_000;
@@ -18,7 +26,8 @@ pub fn rest(failures: u32) -> i64 {
 
 /// When a queue may be tried again, microseconds; a time in the past where nothing is wrong. How often it failed.
 pub fn standing(slot: &Slot) -> (i64, u32) {
-    slot.read().map_or((0, 0), |notes| (notes.trouble.retry_at, notes.trouble.failures))
+    let elsewhere = || ELSEWHERE.with_borrow(|known| known.get(&slot.key().number).copied().unwrap_or((0, 0)));
+    slot.read().map_or_else(elsewhere, |notes| (notes.trouble.retry_at, notes.trouble.failures))
 }
 
 /// Notes that the worker begins with a queue. An earlier one that ended in the midst of it was stuck there: then it
@@ -35,6 +44,7 @@ pub fn begin(slot: &Slot, name: &str, now: i64) -> bool {
 /// Notes that all went well.
 pub fn passed(slot: &Slot) {
     slot.marks().into_iter().for_each(|marks| marks.in_hand.store(false, SeqCst));
+    ELSEWHERE.with_borrow_mut(|known| known.remove(&slot.key().number));
     if standing(slot).1 > 0 {
         if let Some(mut notes) = slot.write() {
             notes.trouble = Default::default();
@@ -47,10 +57,15 @@ pub fn failed(slot: &Slot, name: &str, now: i64, caught: &Caught) -> i64 {
     slot.marks().into_iter().for_each(|marks| marks.in_hand.store(false, SeqCst));
     let failures = standing(slot).1.saturating_add(1);
     let pause = rest(failures);
-    if let Some(mut notes) = slot.write() {
-        notes.trouble.failures = failures;
-        notes.trouble.retry_at = now + pause;
-        notes.trouble.error.keep(now, &caught.sqlstate, &caught.message);
+    match slot.write() {
+        Some(mut notes) => {
+            notes.trouble.failures = failures;
+            notes.trouble.retry_at = now + pause;
+            notes.trouble.error.keep(now, &caught.sqlstate, &caught.message);
+        }
+        None => {
+            ELSEWHERE.with_borrow_mut(|known| known.insert(slot.key().number, (now + pause, failures)));
+        }
     }
     let Caught { message, sqlstate } = caught;
     error::log(
