@@ -13,6 +13,13 @@ pub fn may_in_schema(schema: pg_sys::Oid, role: pg_sys::Oid, right: u32) -> bool
     result == pg_sys::AclResult::ACLCHECK_OK
 }
 
+/// What holds in a worker besides, of settings that not all versions have.
+#[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
+pub const WORKER_SETTINGS: &[(&std::ffi::CStr, &std::ffi::CStr)] = &[];
+/// As above.
+#[cfg(not(any(feature = "pg14", feature = "pg15", feature = "pg16")))]
+pub const WORKER_SETTINGS: &[(&std::ffi::CStr, &std::ffi::CStr)] = &[(c"transaction_timeout", c"0")];
+
 /// A handler of signals.
 pub type SignalHandler = unsafe extern "C-unwind" fn(std::ffi::c_int);
 

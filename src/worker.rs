@@ -5,7 +5,9 @@
 mod database;
 mod ended;
 mod launcher;
+mod notices;
 mod pass;
+mod retention;
 mod trouble;
 
 use crate::host::background;

@@ -101,6 +101,11 @@ pub fn connect_to(database: pg_sys::Oid, settings: &[(&CStr, &CStr)]) {
     obey_signals();
     // SAFETY: as above.
     unsafe { pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0) };
+    set(settings);
+}
+
+/// Settings that hold in this process whatever the database or the role say.
+pub fn set(settings: &[(&CStr, &CStr)]) {
     for (name, value) in settings {
         let (context, source) = (pg_sys::GucContext::PGC_SUSET, pg_sys::GucSource::PGC_S_OVERRIDE);
         // SAFETY: both strings end in NUL and are copied.

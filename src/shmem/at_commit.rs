@@ -52,7 +52,7 @@ pub fn claiming(slot: &Rc<Slot>) {
     });
     if is_new {
         marks.begin_claim();
-        watch();
+        xact::watch_endings(ended);
     }
 }
 
@@ -77,15 +77,7 @@ pub fn due(slot: &Rc<Slot>, at: i64) {
     if !super::is_there() {
         return;
     }
-    let part = xact::part();
-    let is_known = |piece: &Piece| {
-        piece.part <= part && matches!(&piece.news, News::Due(s, known) if s.key() == slot.key() && *known <= at)
-    };
-    PIECES.with_borrow_mut(|pieces| {
-        if !pieces.iter().any(is_known) {
-            pieces.push(Piece { part, news: News::Due(slot.clone(), at) });
-        }
-    });
+    add(xact::part(), News::Due(slot.clone(), at));
     wake(slot);
 }
 
@@ -113,6 +105,10 @@ fn put(pieces: &mut Vec<Piece>, part: u32, news: News) {
                 return;
             }
             (News::Wake(slot), News::Wake(other)) if slot.key() == other.key() => return,
+            (News::Due(slot, known), News::Due(other, at)) if slot.key() == other.key() => {
+                *known = *at.min(known);
+                return;
+            }
             (News::WorkBy(known), News::WorkBy(at)) => {
                 *known = *at.min(known);
                 return;
@@ -134,7 +130,7 @@ fn hand_up(pieces: &mut Vec<Piece>, part: u32, parent: u32) {
 
 /// Called at the end of a transaction or a part of it. Must not raise.
 fn ended(ending: Ending) {
-    if !matches!(ending, Ending::PartAborted(_)) {
+    if !matches!(ending, Ending::PartAborted(_) | Ending::PartCommitted(..)) {
         CLAIMING.take().iter().filter_map(|slot| slot.marks()).for_each(Marks::end_claim);
     }
     match ending {
@@ -182,7 +178,7 @@ fn tell_wake(slot: &Slot) {
     let interval_ms = guc::notify_interval_ms();
     let is_first = || slot.marks().is_some_and(|marks| !marks.is_news.swap(true, std::sync::atomic::Ordering::SeqCst));
     if interval_ms > 0 && is_first() {
-        work_now_by(value::now().saturating_add(interval_ms * 1_000));
+        database::notify_own_by(value::now().saturating_add(interval_ms * 1_000));
     }
 }
 

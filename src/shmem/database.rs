@@ -42,6 +42,7 @@ pub struct Notes {
 pub struct Database {
     oid: AtomicU32,
     wake_at: AtomicI64,
+    news_at: AtomicI64,
     worker: AtomicUsize,
     worker_pid: AtomicI32,
     /// When the worker last gave a sign of life, microseconds.
@@ -61,6 +62,7 @@ impl Default for Database {
         Self {
             oid: AtomicU32::new(0),
             wake_at: AtomicI64::new(NEVER),
+            news_at: AtomicI64::new(NEVER),
             worker: AtomicUsize::new(0),
             worker_pid: AtomicI32::new(0),
             heartbeat: AtomicI64::new(0),
@@ -108,6 +110,11 @@ pub fn wake_own_by(at: i64) {
             return;
         }
     }
+}
+
+/// Listeners are to be notified at a time, microseconds; as `wake_own_by`, but a hint.
+pub fn notify_own_by(at: i64) {
+    own_quietly(false).into_iter().for_each(|slot| slot.notify_by(at));
 }
 
 /// The slot of a database.
@@ -162,6 +169,7 @@ fn give_back(oid: Oid, may_go: impl Fn(&Database) -> bool) {
             return;
         }
         slot.wake_at.store(NEVER, SeqCst);
+        slot.news_at.store(NEVER, SeqCst);
         slot.passes.store(0, Relaxed);
         slot.has_prepared.store(false, Relaxed);
         *notes = Notes::default();
@@ -216,9 +224,29 @@ impl Database {
     /// There is something to do at a time, microseconds: whoever has to know it earlier than before is woken. Raises
     /// nothing.
     pub fn wake_by(&self, at: i64) {
-        if at >= self.wake_at.fetch_min(at, SeqCst) {
-            return;
+        if at < self.wake_at.fetch_min(at, SeqCst) {
+            self.wake();
         }
+    }
+
+    /// When listeners are to be notified, microseconds.
+    pub fn news_at(&self) -> i64 {
+        self.news_at.load(SeqCst)
+    }
+
+    /// The same as `wake_by`, for a notification.
+    pub fn notify_by(&self, at: i64) {
+        if at < self.news_at.fetch_min(at, SeqCst) {
+            self.wake();
+        }
+    }
+
+    /// For the worker, before it looks for news.
+    pub fn begin_news(&self) {
+        self.news_at.store(NEVER, SeqCst);
+    }
+
+    fn wake(&self) {
         match Latch::from_number(self.worker.load(SeqCst)) {
             Some(latch) => latch.set(),
             None => server().into_iter().for_each(|server| server.wake_launcher()),

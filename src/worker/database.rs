@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use pgrx::{pg_sys, FromDatum};
 
+use super::notices;
 use super::pass::{self, Found};
+use crate::compat;
 use crate::guc;
 use crate::host::{background, exit, latch, value, xact};
 use crate::shmem::{database, queue};
@@ -43,6 +45,7 @@ pub extern "C-unwind" fn qflow_worker_main(argument: pg_sys::Datum) {
     // SAFETY: the launcher passes an oid.
     let oid = unsafe { pg_sys::Oid::from_datum(argument, false) }.unwrap_or(pg_sys::InvalidOid);
     background::connect_to(oid, SETTINGS);
+    background::set(compat::WORKER_SETTINGS);
     let Some(slot) = database::own(true) else {
         return;
     };
@@ -70,11 +73,18 @@ pub extern "C-unwind" fn qflow_worker_main(argument: pg_sys::Datum) {
             }
             continue;
         }
+        if slot.news_at() <= now {
+            slot.begin_news();
+            notices::send();
+            busy_at = now;
+            continue;
+        }
         let leave_at = busy_at + guc::worker_idle_ms() * 1_000;
         if now >= leave_at {
             return;
         }
-        let next = slot.wake_at().min(worker.next_own_work()).max(worker.rested_at()).min(leave_at).min(now + ROUND);
+        let next = slot.wake_at().min(worker.next_own_work()).max(worker.rested_at()).min(slot.news_at());
+        let next = next.min(leave_at).min(now + ROUND);
         latch::sleep(Some((next - now).max(0) / 1_000 + 1));
     }
 }

@@ -143,7 +143,7 @@ impl Launcher {
         if database.worker_pid() != 0 || self.started.contains_key(&oid) {
             return end_stuck(database, now);
         }
-        let at = database.wake_at().max(self.not_before.get(&oid).copied().unwrap_or(0));
+        let at = database.wake_at().min(database.news_at()).max(self.not_before.get(&oid).copied().unwrap_or(0));
         if at > now {
             return at;
         }

@@ -1,16 +1,14 @@
 //! One pass of a worker: what is due in each queue, each in a transaction of its own, those that fail last.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-use pgrx::pg_sys;
-
 use super::ended::{self, Ended};
+use super::retention::Retention;
 use super::trouble;
 use crate::error::{self, Level, Result};
 use crate::guc;
-use crate::host::spi::{connected, once};
 use crate::host::subtransaction::Caught;
 use crate::host::{background, relation, value, xact};
 use crate::job::{lease, upkeep};
@@ -27,8 +25,6 @@ const PREPARED_ROUND: i64 = 5_000_000;
 const SWEEP_ROUND: i64 = 1_000_000;
 /// Queues whose tables are gone are removed so often while the worker is up, microseconds.
 const ORPHAN_ROUND: i64 = 60_000_000;
-
-const NOTIFY: &str = "SELECT pg_catalog.pg_notify('qflow', $1)";
 
 /// What a pass found.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -66,6 +62,7 @@ pub struct Worker {
     /// The queue swept last, by number.
     swept: i64,
     orphans_at: i64,
+    retention: Retention,
     /// How often in a row not even the beginning of a pass succeeded, and when it is tried again, microseconds.
     failures: u32,
     rested_at: i64,
@@ -109,8 +106,7 @@ impl Worker {
                 return Found::Nothing;
             }
         };
-        let mut has_worked = self.serve_all(&survey, database);
-        has_worked |= notify(&survey.queues);
+        let has_worked = self.serve_all(&survey, database);
         self.remove_orphans(value::now());
         if survey.any_prepared {
             database.wake_by(value::now() + PREPARED_ROUND);
@@ -176,6 +172,9 @@ impl Worker {
                 Outcome::Failed => trouble::standing(&queue.slot).0,
                 Outcome::Worked => next(queue, ended),
             });
+            let (again_at, has_removed) = self.retention.step(&queue.row, &queue.name);
+            has_worked |= has_removed;
+            database.wake_by(again_at);
         }
         has_worked
     }
@@ -201,7 +200,8 @@ impl Worker {
     }
 }
 
-fn transaction<R>(doing: &CStr, work: impl FnOnce() -> Result<R>) -> std::result::Result<R, Caught> {
+/// A transaction of a worker, which the launcher sees begin and end.
+pub fn transaction<R>(doing: &CStr, work: impl FnOnce() -> Result<R>) -> std::result::Result<R, Caught> {
     let busy_since = |at| database::own(false).into_iter().for_each(|slot| slot.busy_since.store(at, Relaxed));
     busy_since(value::now());
     let done = background::transaction(guc::worker_statement_timeout_ms(), doing, work);
@@ -298,21 +298,4 @@ fn next(queue: &Due, ended: &[i64]) -> i64 {
         }
         Err(_) => now + AGAIN,
     }
-}
-
-/// Tells listeners of the queues that have news; true when there were any.
-fn notify(queues: &[Due]) -> bool {
-    let has_news = |queue: &&Due| queue.slot.marks().is_some_and(|marks| marks.is_news.swap(false, SeqCst));
-    let news: HashMap<i64, &str> =
-        queues.iter().filter(has_news).map(|queue| (queue.row.number, queue.name.as_str())).collect();
-    if news.is_empty() || guc::notify_interval_ms() == 0 {
-        return false;
-    }
-    let told = transaction(c"qflow: notifying", || {
-        connected(|spi| {
-            news.values()
-                .try_for_each(|name| once(spi, NOTIFY, &[(pg_sys::TEXTOID, value::text_for_people(name))]).map(|_| ()))
-        })
-    });
-    told.is_ok()
 }
