@@ -180,6 +180,12 @@ CREATE FUNCTION qflow.readiness(
 ) RETURNS TABLE (check_name text, ok boolean, detail text, remedy text)
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qflow_readiness';
 
+CREATE FUNCTION qflow.health() RETURNS TABLE (check_name text, ok boolean, detail text, remedy text)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qflow_health';
+
+CREATE FUNCTION qflow.prometheus() RETURNS text
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qflow_prometheus';
+
 -- Rights on a queue's table for a role. They run GRANT and REVOKE as the caller, who needs the right to do that.
 CREATE FUNCTION qflow.grant_producer(
     queue text,

@@ -130,6 +130,9 @@ switches! {
     /// Whether workers are started.
     worker => WORKER, c"qflow.worker" = true, Sighup,
         c"Start background workers that take back jobs and wake consumers. Needs qflow in shared_preload_libraries.";
+    /// Whether `queue_stats` counts.
+    exact_counts => EXACT_COUNTS, c"qflow.exact_counts" = false, Userset,
+        c"Have qflow.queue_stats count the jobs of each queue, and correct the numbers that it shows otherwise.";
     /// Whether a job may be settled without its lease.
     allow_unfenced => ALLOW_UNFENCED, c"qflow.allow_unfenced" = false, Userset,
         c"Accept settles without leases. An old consumer can then complete a job that another one runs.";

@@ -9,6 +9,7 @@ pub mod floor;
 pub mod floor_store;
 pub mod lease;
 pub mod outcomes;
+pub mod pending;
 pub mod reap;
 pub mod retention;
 pub mod retry;

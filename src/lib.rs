@@ -11,6 +11,7 @@ mod guc;
 mod host;
 mod job;
 mod json;
+mod metrics;
 mod queue;
 mod resource;
 mod shmem;

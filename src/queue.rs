@@ -12,6 +12,7 @@ pub mod name;
 pub mod readiness;
 pub mod registry;
 pub mod rights;
+pub mod service;
 pub mod settings;
 pub mod survey;
 pub mod verify;

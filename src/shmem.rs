@@ -7,9 +7,13 @@
 //! - `queue`: one for each queue: counters, claim floor, waiters, trouble.
 //! - `at_commit`: what a transaction did that others are to know once it has committed.
 
+pub mod acks;
 pub mod at_commit;
+pub mod consumers;
 pub mod database;
 pub mod floor;
+pub mod gauges;
+pub mod known;
 pub mod queue;
 pub mod server;
 mod words;

@@ -32,6 +32,7 @@ fn fetch(call: &Call) -> Result<Arg> {
     require_consumer(&workflow.queue.row)?;
     let hints = hints::overlay(call_hints, &workflow.hints);
     check_hints(&hints)?;
+    workflow.queue.slot.fetched(&workflow.name, value::now());
     if workflow.paused {
         return Ok(None);
     }

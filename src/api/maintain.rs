@@ -1,4 +1,4 @@
-//! `reap`, `verify` and `readiness`.
+//! `reap`, `verify`, `readiness`, `health` and `prometheus`.
 
 use std::panic::AssertUnwindSafe;
 
@@ -10,6 +10,7 @@ use crate::host::value::{self, Arg};
 use crate::host::{relation, xact};
 use crate::job::reap::Reaped;
 use crate::job::{retention, upkeep};
+use crate::metrics::{health, prometheus};
 use crate::queue::cache;
 use crate::queue::check::Check;
 use crate::queue::readiness;
@@ -20,6 +21,8 @@ crate::entry_points! {
     qflow_reap, pg_finfo_qflow_reap => reap_all;
     qflow_verify, pg_finfo_qflow_verify => verify_queue;
     qflow_readiness, pg_finfo_qflow_readiness => readiness_of;
+    qflow_health, pg_finfo_qflow_health => health_of;
+    qflow_prometheus, pg_finfo_qflow_prometheus => prometheus_text;
 }
 
 /// One pass over all queues. What fails in one is reported and does not keep the others waiting.
@@ -76,6 +79,16 @@ fn readiness_of(call: &Call) -> Result<Arg> {
     let sink = Sink::open(call)?;
     answer(&sink, &readiness::readiness(&call.text((0, "workflow"))?)?);
     Ok(None)
+}
+
+fn health_of(call: &Call) -> Result<Arg> {
+    let sink = Sink::open(call)?;
+    answer(&sink, &health::health()?);
+    Ok(None)
+}
+
+fn prometheus_text(_call: &Call) -> Result<Arg> {
+    Ok(value::text_for_people(&prometheus::text()?))
 }
 
 fn answer(sink: &Sink, checks: &[Check]) {

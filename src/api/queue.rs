@@ -212,9 +212,28 @@ fn purge_queue(call: &Call) -> Result<Arg> {
             (pg_sys::TEXTOID, value::text(status.as_str())),
             (pg_sys::TIMESTAMPTZOID, value::timestamp(now.saturating_sub(age.saturating_mul(1_000)))),
         ];
-        purged += connected(|spi| Ok(once(spi, &sql, &args)?.count()))?;
+        let gone = connected(|spi| Ok(once(spi, &sql, &args)?.count()))?;
+        purged += gone;
+        note_moves(row.number, Moves { from: status, to: None, jobs: gone })?;
     }
     Ok(value::bigint(purged as i64))
+}
+
+/// Jobs that leave a status for another, or are gone.
+struct Moves {
+    from: Status,
+    to: Option<Status>,
+    jobs: usize,
+}
+
+/// What others are to know of jobs that their owner moved.
+fn note_moves(number: i64, moves: Moves) -> Result<()> {
+    let slot = Rc::new(Slot::known(registry::table()?, number));
+    at_commit::change(&slot, |change| {
+        change.moves.shift(moves.from, -(moves.jobs as i64));
+        moves.to.into_iter().for_each(|to| change.moves.shift(to, moves.jobs as i64));
+    });
+    Ok(())
 }
 
 /// How the table of a queue is typed.
@@ -243,6 +262,7 @@ fn retry_failed(call: &Call) -> Result<Arg> {
     let args = [(pg_sys::INT8ARRAYOID, ids.as_deref().and_then(value::bigints))];
     let now = value::now();
     let retried = connected(|spi| Ok(once(spi, &sql, &args)?.count()))?;
+    note_moves(row.number, Moves { from: Status::Failed, to: Some(Status::Pending), jobs: retried })?;
     if retried > 0 {
         wake(row.number, now)?;
     }

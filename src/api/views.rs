@@ -5,17 +5,22 @@ use std::panic::AssertUnwindSafe;
 use pgrx::pg_sys;
 
 use crate::error::Result;
+use crate::guc;
 use crate::host::call::Call;
 use crate::host::rows::Sink;
-use crate::host::spi::{connected, once};
+use crate::host::spi::connected;
 use crate::host::subtransaction::attempt;
 use crate::host::value::{self, Arg};
 use crate::host::{identity, relation};
 use crate::job::lease;
-use crate::job::shape::Shape;
+use crate::metrics::depths::{self, Figures, For};
+use crate::metrics::totals::totals;
+use crate::metrics::visible::visible;
 use crate::queue::cache::{self, Purpose};
 use crate::queue::effective::Effective;
 use crate::queue::registry::{self, QueueRow};
+use crate::shmem::gauges::Depths;
+use crate::shmem::queue::{Slot, COUNTERS};
 
 crate::entry_points! {
     qflow_queue_stats_rows, pg_finfo_qflow_queue_stats_rows => queue_stats_rows;
@@ -23,67 +28,35 @@ crate::entry_points! {
     qflow_lease_status_rows, pg_finfo_qflow_lease_status_rows => lease_status_rows;
 }
 
-/// Counted in the table: there are no counters yet.
-const DEPTHS: &str = "SELECT
-        pg_catalog.count(*) FILTER (WHERE j.status OPERATOR(pg_catalog.=) 'pending'),
-        pg_catalog.count(*) FILTER (WHERE j.status OPERATOR(pg_catalog.=) 'pending'
-            AND j.available_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()),
-        pg_catalog.count(*) FILTER (WHERE j.status OPERATOR(pg_catalog.=) 'in_progress'),
-        pg_catalog.count(*) FILTER (WHERE j.status OPERATOR(pg_catalog.=) 'completed'),
-        pg_catalog.count(*) FILTER (WHERE j.status OPERATOR(pg_catalog.=) 'failed'),
-        pg_catalog.floor(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-)
-            pg_catalog.min(j.inserted_at{inserted_zone}) FILTER (WHERE j.status OPERATOR(pg_catalog.=) 'pending'
-                AND pg_catalog.isfinite(j.inserted_at{inserted_zone}) AND (j.available_at IS NULL
-                    OR j.available_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp())))
-            OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8
-    FROM {q} j";
-
-/// The queues that the viewer may see, with their names.
-fn visible() -> Result<Vec<(QueueRow, String)>> {
-    let mut seen = Vec::new();
-    for row in registry::all_queues()? {
-        if !relation::may_read_some_column(row.table) {
-            continue;
-        }
-        let name = relation::display_name(row.table);
-        seen.push((row, name));
-    }
-    Ok(seen)
-}
-
 fn queue_stats_rows(call: &Call) -> Result<Arg> {
     let sink = Sink::open(call)?;
+    let registry = registry::table()?;
     for (row, name) in visible()? {
-        let mut line = vec![value::text_for_people(&name), value::boolean(row.paused)];
-        line.extend([None; 14]);
-        match (relation::owner(row.table), relation::qualified_name(row.table)) {
-            // What cannot be counted (a column is gone, a right was taken from the owner) is shown without numbers.
-            (Some(owner), Ok(Some(table))) => {
-                if attempt(AssertUnwindSafe(|| count_depths(&sink, &line, owner, row.table, &table))).is_err() {
-                    sink.put(&line);
-                }
-            }
-            // A name that no statement can be written with: nothing is known of it but that it is there.
-            _ => sink.put(&line),
-        }
+        let slot = Slot::known(registry, row.number);
+        let figures = figures(&row, &slot);
+        let totals = totals(&slot);
+        let depth = |of: fn(&Depths) -> i64| figures.as_ref().and_then(|known| value::bigint(of(&known.depths)));
+        let mut line = vec![
+            value::text_for_people(&name),
+            value::boolean(row.paused),
+            depth(|depths| depths.pending),
+            figures.as_ref().and_then(|known| known.delayed).and_then(value::bigint),
+            depth(|depths| depths.in_progress),
+            depth(|depths| depths.completed),
+            depth(|depths| depths.failed),
+            figures.as_ref().and_then(|known| known.oldest_pending_ms).and_then(value::bigint),
+        ];
+        line.extend((0..COUNTERS).map(|at| totals.and_then(|totals| value::bigint(totals[at]))));
+        sink.put(&line);
     }
     Ok(None)
 }
 
-/// Counts as the table's owner: the right to read one column is enough to see the numbers.
-fn count_depths(sink: &Sink, line: &[Arg], owner: pg_sys::Oid, table: pg_sys::Oid, name: &str) -> Result<()> {
-    let sql = Shape::of(table, name).fill(DEPTHS);
-    identity::restricted_as(owner, || {
-        connected(|spi| {
-            let rows = once(spi, &sql, &[])?;
-            let mut line = line.to_vec();
-            for (column, depth) in (1..=6).zip(&mut line[2..]) {
-                *depth = rows.first().and_then(|depths| depths.datum(column));
-            }
-            sink.put(&line);
-            Ok(())
-        })
-    })
+/// From shared memory, unless the viewer wants them counted or they are not known there. What cannot be counted (a column
+/// is gone, a right was taken from the owner) is shown without numbers.
+fn figures(row: &QueueRow, slot: &Slot) -> Option<Figures> {
+    let known = if guc::exact_counts() { None } else { depths::known(row, slot) };
+    known.or_else(|| attempt(AssertUnwindSafe(|| depths::counted(row, For::Viewer))).ok().flatten())
 }
 
 fn workflow_status_rows(call: &Call) -> Result<Arg> {
@@ -97,6 +70,9 @@ fn workflow_status_rows(call: &Call) -> Result<Arg> {
         let own: Vec<&lease::Overview> = leases.iter().filter(|lease| lease.workflow == row.name).collect();
         // Unknown when any of them is.
         let in_flight: Option<i64> = own.iter().map(|lease| unsettled(queue, lease)).sum();
+        let heard = heard(queue, &row.name);
+        let fetched_at = heard.as_ref().and_then(|heard| heard.fetched_at);
+        let last_fetch_at = own.iter().map(|lease| lease.leased_at).chain(fetched_at).max();
         let settings = Effective { workflow: row.settings, queue: queue.settings.clone() };
         sink.put(&[
             value::text_for_people(&row.name),
@@ -109,11 +85,28 @@ fn workflow_status_rows(call: &Call) -> Result<Arg> {
             settings.workflow.resource_hints.as_deref().and_then(value::jsonb),
             in_flight.and_then(value::bigint),
             value::bigint(own.len() as i64),
-            own.iter().map(|lease| lease.leased_at).max().and_then(value::timestamp),
-            None,
+            last_fetch_at.and_then(value::timestamp),
+            heard.and_then(|heard| heard.reason).as_deref().and_then(value::text_for_people),
         ]);
     }
     Ok(None)
+}
+
+/// What was heard of a workflow's consumers.
+struct Heard {
+    fetched_at: Option<i64>,
+    reason: Option<String>,
+}
+
+/// What shared memory knows of a workflow's consumers. The reason of a failure is for who may read that of the jobs.
+fn heard(queue: &QueueRow, workflow: &str) -> Option<Heard> {
+    let slot = Slot::known(registry::table().ok()?, queue.number);
+    let notes = slot.read()?;
+    let consumer = notes.known.consumers.get(workflow)?;
+    let fetched_at = Some(consumer.fetched_at).filter(|at| *at != 0);
+    let reason = (consumer.failed_at != 0).then(|| consumer.reason.as_str().to_owned());
+    drop(notes);
+    Some(Heard { fetched_at, reason: reason.filter(|_| relation::may_read_column(queue.table, "failure_reason")) })
 }
 
 /// Jobs in progress under a lease, counted as the table's owner: a viewer may lack the columns, and must not run what the

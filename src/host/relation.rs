@@ -118,6 +118,22 @@ pub fn may_read_some_column(table: pg_sys::Oid) -> bool {
     may(table, pg_sys::ACL_SELECT) || result == pg_sys::AclResult::ACLCHECK_OK
 }
 
+/// Whether the current user may read a column of the table; not where there is no such column.
+pub fn may_read_column(table: pg_sys::Oid, column: &str) -> bool {
+    let Some(name) = value::server_text(column) else {
+        return false;
+    };
+    let user = super::identity::current_user();
+    // SAFETY: reads the catalog; the name ends in NUL.
+    unsafe {
+        let number = pg_sys::get_attnum(table, name.as_ptr());
+        number > 0
+            && (may(table, pg_sys::ACL_SELECT)
+                || pg_sys::pg_attribute_aclcheck(table, number, user, pg_sys::ACL_SELECT as _)
+                    == pg_sys::AclResult::ACLCHECK_OK)
+    }
+}
+
 /// The schema with this name, if the current user may see that it exists.
 pub fn schema(name: &str) -> Option<pg_sys::Oid> {
     let name = value::server_text(name)?;

@@ -59,6 +59,13 @@ impl Latest {
         }
         Self
     }
+
+    /// What it shows.
+    pub fn horizon(&self) -> Horizon {
+        // SAFETY: the snapshot that `take` pushed is active as long as `self` lives, unless another lies on top of it,
+        // which is as valid.
+        unsafe { horizon_of(pg_sys::GetActiveSnapshot()) }
+    }
 }
 
 impl Drop for Latest {

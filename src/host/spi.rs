@@ -135,6 +135,11 @@ pub fn once_latest<'s>(spi: &'s Spi, sql: &str, args: &[(pg_sys::Oid, Arg)]) -> 
     once_in(spi, sql, args, Mode::Read)
 }
 
+/// The same for a query that sees what the active snapshot shows.
+pub fn once_active<'s>(spi: &'s Spi, sql: &str, args: &[(pg_sys::Oid, Arg)]) -> Result<Rows<'s>> {
+    once_in(spi, sql, args, Mode::Read)
+}
+
 /// The same for a statement that changes what it sees.
 pub fn change_latest<'s>(spi: &'s Spi, sql: &str, args: &[(pg_sys::Oid, Arg)]) -> Result<Rows<'s>> {
     once_in(spi, sql, args, Mode::WriteLatest)

@@ -20,10 +20,10 @@ pub fn one(number: i64) -> Result<()> {
         return Ok(());
     }
     let slot = slot(number)?;
-    if slot.marks().is_some() {
-        at_commit::count(&slot, Counter::Enqueued, 1);
-        at_commit::wake(&slot);
-    }
+    // Also where the queue has no place yet: it may have one when the transaction commits, and be counted before.
+    at_commit::count(&slot, Counter::Enqueued, 1);
+    at_commit::change(&slot, |change| change.moves.pending += 1);
+    at_commit::wake(&slot);
     Ok(())
 }
 

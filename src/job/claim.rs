@@ -86,7 +86,12 @@ pub fn probe(queue: &Queue, limit: usize) -> Result<Waiting> {
 /// What others are to know of a claim. Whoever was woken for these jobs may have left some: the next in line looks.
 fn make_known(demand: &Demand, lease: &Lease) {
     let slot = &demand.workflow.queue.slot;
-    at_commit::count(slot, Counter::Claimed, lease.job_ids.len() as i64);
+    let jobs = lease.job_ids.len() as i64;
+    at_commit::count(slot, Counter::Claimed, jobs);
+    at_commit::change(slot, |change| {
+        change.moves.pending -= jobs;
+        change.moves.in_progress += jobs;
+    });
     at_commit::wake(slot);
     at_commit::work_by(lease.deadline);
     if demand.bound {
@@ -103,6 +108,7 @@ fn take(spi: &Spi, demand: &Demand, ids: &[i64], now: i64, mut emit: impl FnMut(
         queue: workflow.queue.row.number,
         workflow: workflow.name.clone(),
         timeout_ms: demand.timeout_ms,
+        leased_at: now,
         max_attempts: workflow.settings.max_attempts(),
         backoff: workflow.settings.backoff(),
         deadline: now.saturating_add(demand.timeout_ms.saturating_mul(1_000)),

@@ -24,6 +24,8 @@ pub struct Lease {
     pub workflow: String,
     /// Lease time, milliseconds.
     pub timeout_ms: i64,
+    /// When it began, microseconds.
+    pub leased_at: i64,
     /// Tries in all.
     pub max_attempts: i32,
     /// Delays before retries.
@@ -58,19 +60,19 @@ const ADD: &str = "INSERT INTO qflow.lease (id, queue, workflow, timeout_ms, max
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
 
 const LOCK: &str = "SELECT id, queue, workflow, timeout_ms, max_attempts, retry_delay_ms, retry_max_delay_ms, deadline,
-        job_ids
+        job_ids, leased_at
     FROM qflow.lease WHERE id OPERATOR(pg_catalog.=) ANY ($1) AND queue OPERATOR(pg_catalog.=) $2
     ORDER BY id FOR UPDATE";
 
 const LOCK_EXPIRED: &str = "SELECT id, queue, workflow, timeout_ms, max_attempts, retry_delay_ms, retry_max_delay_ms,
-        deadline, job_ids
+        deadline, job_ids, leased_at
     FROM qflow.lease
     WHERE queue OPERATOR(pg_catalog.=) $1 AND deadline OPERATOR(pg_catalog.<=) $2
         AND ROW(deadline, id) OPERATOR(pg_catalog.>) ROW($3, $4)
     ORDER BY deadline, id LIMIT $5 FOR UPDATE SKIP LOCKED";
 
 const LOCK_FREE: &str = "SELECT id, queue, workflow, timeout_ms, max_attempts, retry_delay_ms, retry_max_delay_ms,
-        deadline, job_ids
+        deadline, job_ids, leased_at
     FROM qflow.lease WHERE id OPERATOR(pg_catalog.=) ANY ($1) AND queue OPERATOR(pg_catalog.=) $2
     ORDER BY id FOR UPDATE SKIP LOCKED";
 
@@ -361,6 +363,7 @@ fn lease_of(row: &Row) -> Result<Lease> {
         },
         deadline: row.bigint(8).unwrap_or_default(),
         job_ids: row.bigints(9),
+        leased_at: row.bigint(10).unwrap_or_default(),
     })
 }
 

@@ -83,10 +83,21 @@ pub fn end_bound(queue: &Queue, leases: &[i64], now: i64) -> Result<usize> {
     lease::count(leases)
 }
 
-/// What others are to know of jobs that were taken back.
-pub fn make_known(queue: &Queue, reaped: &Reaped, now: i64) {
+/// What others are to know of jobs that were taken back; from which workflow, where that is known.
+pub fn make_known(queue: &Queue, reaped: &Reaped, workflow: Option<&str>, now: i64) {
     at_commit::count(&queue.slot, Counter::Reaped, reaped.returned + reaped.failed);
     at_commit::count(&queue.slot, Counter::Failed, reaped.failed);
+    if *reaped == Reaped::default() {
+        return;
+    }
+    at_commit::change(&queue.slot, |change| {
+        change.moves.in_progress -= reaped.returned + reaped.failed;
+        change.moves.pending += reaped.returned;
+        change.moves.failed += reaped.failed;
+        if let Some(workflow) = workflow {
+            change.reason = Some((workflow.to_owned(), LEASE_EXPIRED.to_owned()));
+        }
+    });
     if reaped.returned > 0 {
         at_commit::due(&queue.slot, now);
     }
@@ -110,7 +121,7 @@ fn take_back(queue: &Queue, lease: &Lease, max_jobs: usize, now: i64, after: Aft
             Ok(count(&changes, &changed))
         })
     })?;
-    make_known(queue, &reaped, now);
+    make_known(queue, &reaped, Some(&lease.workflow), now);
     if !connected(|spi| super::settle::is_any_held(spi, queue, lease))? {
         lease::remove(&[lease.id])?;
     }

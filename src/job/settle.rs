@@ -66,14 +66,15 @@ pub fn settle(workflow: &Workflow, asks: &[Ask]) -> Result<Vec<Answer>> {
         };
         let ended = ended_ids(&fenced, &verdicts);
         free(spi, queue, leases.values(), &ended)?;
-        make_known(queue, &verdicts, now);
+        make_known(workflow, &fenced, &verdicts, now);
         let answers = asks.into_iter().zip(found).zip(verdicts);
         Ok(answers.map(|((ask, found), verdict)| answer(ask, found, verdict)).collect())
     })
 }
 
 /// What others are to know of settled jobs.
-fn make_known(queue: &Queue, verdicts: &[Verdict], now: i64) {
+fn make_known(workflow: &Workflow, asks: &[Ask], verdicts: &[Verdict], now: i64) {
+    let queue = &workflow.queue;
     let counted = [
         (Verdict::Acked, Counter::Acked),
         (Verdict::Requeued, Counter::Requeued),
@@ -83,9 +84,39 @@ fn make_known(queue: &Queue, verdicts: &[Verdict], now: i64) {
     ];
     let of = |verdict: Verdict| verdicts.iter().filter(|given| **given == verdict).count() as i64;
     counted.into_iter().for_each(|(verdict, counter)| at_commit::count(&queue.slot, counter, of(verdict)));
-    if of(Verdict::Requeued) + of(Verdict::Released) > 0 {
+    let returned = of(Verdict::Requeued) + of(Verdict::Released);
+    let (acked, failed) = (of(Verdict::Acked), of(Verdict::Failed));
+    if acked + failed + returned > 0 {
+        let reason = last_reason(asks, verdicts);
+        at_commit::change(&queue.slot, |change| {
+            change.moves.in_progress -= acked + failed + returned;
+            change.moves.pending += returned;
+            change.moves.failed += failed;
+            if queue.row.on_complete == OnComplete::Keep {
+                change.moves.completed += acked;
+            }
+            if let Some(reason) = reason {
+                change.reason = Some((workflow.name.clone(), reason));
+            }
+        });
+    }
+    if returned > 0 {
         at_commit::due(&queue.slot, now);
     }
+}
+
+/// Why the last of the jobs did not come to its end that did not.
+fn last_reason(asks: &[Ask], verdicts: &[Verdict]) -> Option<String> {
+    let is_told = |verdict: &Verdict| matches!(verdict, Verdict::Requeued | Verdict::Failed);
+    let told = asks.iter().zip(verdicts).filter(|(_, verdict)| is_told(verdict));
+    told.filter_map(|(ask, _)| ask.reason).next_back().map(value::to_string_lossy)
+}
+
+/// Notes how long jobs of a lease took that are acked now; `inserted` says when each was inserted, microseconds.
+fn note_acks(queue: &Queue, lease: &Lease, inserted: impl IntoIterator<Item = Option<i64>>, now: i64) {
+    at_commit::change(&queue.slot, |change| {
+        inserted.into_iter().for_each(|at| change.acks.note(at, lease.leased_at, lease.timeout_ms, now));
+    });
 }
 
 /// Fills in the leases of unfenced asks: those that the jobs are in progress under, if they are this workflow's.
@@ -160,7 +191,8 @@ fn ack_one_lease(spi: &Spi, queue: &Queue, asks: &[Ask], lease: &Lease, now: i64
         OnComplete::Keep => queue.jobs.complete(spi, &ids, lease.id, now)?,
         OnComplete::Delete => queue.jobs.complete_and_delete(spi, &ids, lease.id)?,
     };
-    let done: HashSet<i64> = done.into_iter().collect();
+    note_acks(queue, lease, done.iter().map(|(_, inserted_at)| *inserted_at), now);
+    let done: HashSet<i64> = done.into_iter().map(|(id, _)| id).collect();
     if ids.iter().all(|id| done.contains(id)) {
         return Ok(vec![Verdict::Acked; asks.len()]);
     }
@@ -186,7 +218,7 @@ fn settle_each(
     let queue = &workflow.queue;
     let ids: BTreeSet<i64> = asks.iter().map(|ask| ask.id).collect();
     let ids: Vec<i64> = ids.into_iter().collect();
-    let mut states = states_with_locks(spi, queue, &ids, asks)?;
+    let (mut states, inserted) = states_with_locks(spi, queue, &ids, asks)?;
     let mut changes: Vec<Change> = Vec::new();
     let mut deleted: Vec<i64> = Vec::new();
     let mut verdicts = Vec::with_capacity(asks.len());
@@ -210,6 +242,11 @@ fn settle_each(
         kept.remove(&id);
     }
     refuse_kept(asks, &mut verdicts, &kept);
+    for (ask, _) in asks.iter().zip(&verdicts).filter(|(_, verdict)| **verdict == Verdict::Acked) {
+        if let Some(lease) = ask.lease.and_then(|lease| leases.get(&lease)) {
+            note_acks(queue, lease, [inserted.get(&ask.id).copied()], now);
+        }
+    }
     Ok(verdicts)
 }
 
@@ -222,10 +259,15 @@ fn refuse_kept(asks: &[Ask], verdicts: &mut [Verdict], kept: &HashSet<i64>) {
     }
 }
 
+/// How jobs stand, by id.
+type States = HashMap<i64, JobState>;
+
 /// How jobs stand; those that are in progress under a lease asked for are locked, ascending. The others are not: under
 /// that lease they will never be in progress again, so a replay locks nothing that another call could wait for.
-fn states_with_locks(spi: &Spi, queue: &Queue, ids: &[i64], asks: &[Ask]) -> Result<HashMap<i64, JobState>> {
-    let mut states: HashMap<i64, JobState> = {
+/// Also when these were inserted, microseconds.
+fn states_with_locks(spi: &Spi, queue: &Queue, ids: &[i64], asks: &[Ask]) -> Result<(States, HashMap<i64, i64>)> {
+    let mut inserted = HashMap::new();
+    let mut states: States = {
         let _snapshot = Latest::take();
         queue.jobs.states(spi, ids)?.into_iter().collect()
     };
@@ -239,9 +281,12 @@ fn states_with_locks(spi: &Spi, queue: &Queue, ids: &[i64], asks: &[Ask]) -> Res
         for id in &held {
             states.remove(id);
         }
-        states.extend(queue.jobs.lock_states(spi, &held)?);
+        for (id, state, inserted_at) in queue.jobs.lock_states(spi, &held)? {
+            states.insert(id, state);
+            inserted.extend(inserted_at.map(|at| (id, at)));
+        }
     }
-    Ok(states)
+    Ok((states, inserted))
 }
 
 fn judge(workflow: &Workflow, ask: &Ask, states: &HashMap<i64, JobState>, leases: &HashMap<i64, Lease>) -> Verdict {

@@ -54,10 +54,16 @@ pub enum Statement {
     RemoveOld,
     /// Gives jobs that ended an `updated_at` that have none.
     DateEnded,
+    /// How many jobs wait for their time, counted up to a limit.
+    Delayed,
+    /// When the first job of each of some stretches of the index was inserted, the earliest of these.
+    OldestFresh,
+    /// When the earliest of the jobs whose time has come was inserted, looked for up to a limit.
+    OldestDue,
 }
 
 /// How many statements there are.
-pub const STATEMENTS: usize = 24;
+pub const STATEMENTS: usize = 27;
 
 impl Statement {
     /// Its text, with the placeholders of `Shape::fill`.
@@ -87,6 +93,9 @@ impl Statement {
             Self::Ages => AGES,
             Self::RemoveOld => REMOVE_OLD,
             Self::DateEnded => DATE_ENDED,
+            Self::Delayed => DELAYED,
+            Self::OldestFresh => OLDEST_FRESH,
+            Self::OldestDue => OLDEST_DUE,
         }
     }
 
@@ -109,6 +118,8 @@ impl Statement {
             Self::Apply => &[IDS, pg_sys::TEXTARRAYOID, pg_sys::TIMESTAMPTZARRAYOID, IDS, pg_sys::TEXTARRAYOID, TIME],
             Self::Return => &[ID],
             Self::NextDue => &[],
+            Self::Delayed | Self::OldestDue => &[TIME, ID],
+            Self::OldestFresh => &[IDS, XIDS, IDS, XIDS, IDS],
             Self::LockOrphan => &[ID, ID],
             Self::Chunk => &[ID, ID],
             Self::MakeDue | Self::Stamp | Self::DateEnded => &[IDS, TIME],
@@ -151,6 +162,29 @@ const NEXT_DUE: &str = "SELECT j.available_at FROM {q} j
     WHERE j.available_at IS NOT NULL AND j.status OPERATOR(pg_catalog.=) 'pending'
     ORDER BY j.available_at, j.id LIMIT 1";
 
+const DELAYED: &str = "SELECT pg_catalog.count(*) FROM (
+        SELECT 1 FROM {q} j
+        WHERE j.available_at IS NOT NULL AND j.available_at OPERATOR(pg_catalog.>) $1
+            AND j.status OPERATOR(pg_catalog.=) 'pending'
+        ORDER BY j.available_at, j.id LIMIT $2) d";
+
+const OLDEST_FRESH: &str = "SELECT pg_catalog.min(j.inserted_at) FILTER (WHERE pg_catalog.isfinite(j.inserted_at))
+    FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),
+            pg_catalog.unnest($5)) AS s (priority, from_xid, from_id, to_xid, to_id)
+        CROSS JOIN LATERAL (
+            SELECT i.inserted_at{inserted_zone} AS inserted_at FROM {q} i
+            WHERE i.priority OPERATOR(pg_catalog.=) s.priority
+                AND ROW(i.enqueued_xid, i.id) OPERATOR(pg_catalog.>=) ROW(s.from_xid, s.from_id)
+                AND ROW(i.enqueued_xid, i.id) OPERATOR(pg_catalog.<) ROW(s.to_xid, s.to_id)
+                AND i.status OPERATOR(pg_catalog.=) 'pending' AND i.available_at IS NULL
+            ORDER BY i.priority, i.enqueued_xid, i.id LIMIT 1) j";
+
+const OLDEST_DUE: &str = "SELECT pg_catalog.min(d.inserted_at) FILTER (WHERE pg_catalog.isfinite(d.inserted_at)) FROM (
+        SELECT j.inserted_at{inserted_zone} AS inserted_at FROM {q} j
+        WHERE j.available_at IS NOT NULL AND j.available_at OPERATOR(pg_catalog.<=) $1
+            AND j.status OPERATOR(pg_catalog.=) 'pending'
+        ORDER BY j.available_at, j.id LIMIT $2) d";
+
 const LOCK_PENDING: &str = "SELECT j.id::pg_catalog.int8 FROM {q} j
     WHERE j.id OPERATOR(pg_catalog.=) ANY ($1) AND j.status OPERATOR(pg_catalog.=) 'pending'
         AND (j.available_at IS NULL OR j.available_at OPERATOR(pg_catalog.<=) $2)
@@ -161,7 +195,8 @@ const CLAIM: &str = "UPDATE {q} j SET status = 'in_progress', lease = $2, update
     WHERE j.id OPERATOR(pg_catalog.=) ANY ($1)
     RETURNING j.id::pg_catalog.int8, j.data, j.metadata, j.attempt, j.inserted_at{inserted_zone}, j.failure_reason::pg_catalog.text";
 
-const LOCK_STATES: &str = "SELECT j.id::pg_catalog.int8, j.status, j.lease, j.attempt FROM {q} j
+const LOCK_STATES: &str = "SELECT j.id::pg_catalog.int8, j.status, j.lease, j.attempt, j.inserted_at{inserted_zone}
+    FROM {q} j
     WHERE j.id OPERATOR(pg_catalog.=) ANY ($1) ORDER BY j.id FOR NO KEY UPDATE";
 
 const STATES: &str = "SELECT j.id::pg_catalog.int8, j.status, j.lease, j.attempt FROM {q} j
@@ -180,12 +215,12 @@ const LOCK_ORPHAN: &str = "SELECT 1 FROM {q} j
 const COMPLETE: &str = "UPDATE {q} j SET status = 'completed', updated_at = $3{updated_zone}
     WHERE j.id OPERATOR(pg_catalog.=) ANY ($1) AND j.lease OPERATOR(pg_catalog.=) $2
         AND j.status OPERATOR(pg_catalog.=) 'in_progress'
-    RETURNING j.id::pg_catalog.int8";
+    RETURNING j.id::pg_catalog.int8, j.inserted_at{inserted_zone}";
 
 const COMPLETE_AND_DELETE: &str = "DELETE FROM {q} j
     WHERE j.id OPERATOR(pg_catalog.=) ANY ($1) AND j.lease OPERATOR(pg_catalog.=) $2
         AND j.status OPERATOR(pg_catalog.=) 'in_progress'
-    RETURNING j.id::pg_catalog.int8";
+    RETURNING j.id::pg_catalog.int8, j.inserted_at{inserted_zone}";
 
 const APPLY: &str = "UPDATE {q} j SET status = u.status, available_at = u.available_at,
         attempt = j.attempt OPERATOR(pg_catalog.-) u.refund::pg_catalog.int4,

@@ -164,7 +164,7 @@ fn chunk(queue: &Queue, from: i64, limit: usize, now: i64) -> Result<Outcome> {
             Ok((rescued, take_back_orphans(spi, queue, &over, now)?))
         })
     })?;
-    reap::make_known(queue, &reaped, now);
+    reap::make_known(queue, &reaped, None, now);
     if rescued > 0 {
         at_commit::due(&queue.slot, now);
     }

@@ -117,17 +117,8 @@ impl JobTable {
     /// Fresh pending jobs in `segments`, in order, at most `limit`.
     pub fn scan(&self, spi: &Spi, segments: &[Segment], limit: usize, mode: Mode) -> Result<Vec<Candidate>> {
         let parts: Vec<(usize, Segment)> = segments.iter().enumerate().flat_map(parts).collect();
-        let numbers =
-            |f: &dyn Fn(&Segment) -> i64| value::bigints(&parts.iter().map(|(_, s)| f(s)).collect::<Vec<_>>());
-        let xids = |f: &dyn Fn(&Segment) -> u64| value::xids(&parts.iter().map(|(_, s)| f(s)).collect::<Vec<_>>());
-        let args = [
-            numbers(&|s| s.priority as i64),
-            xids(&|s| s.from.xid),
-            numbers(&|s| s.from.id),
-            xids(&|s| s.to.xid),
-            numbers(&|s| s.to.id),
-            value::count(limit),
-        ];
+        let mut args = stretches(&parts).to_vec();
+        args.push(value::count(limit));
         let segment_of = |row: &Row| parts.get(row.bigint(1).unwrap_or(1) as usize - 1).map_or(0, |(at, _)| *at);
         let rows = self.run(spi, Statement::Scan, &args, mode)?;
         let candidates = rows.iter().map(|row| Candidate {
@@ -158,6 +149,27 @@ impl JobTable {
         Ok(self.run(spi, Statement::NextDue, &[], Mode::Write)?.first().and_then(|row| row.bigint(1)))
     }
 
+    /// How many jobs wait for their time at `now`, counted up to `limit`, as the active snapshot shows it.
+    pub fn delayed(&self, spi: &Spi, now: i64, limit: usize) -> Result<i64> {
+        let args = [value::timestamp(now), value::count(limit)];
+        let rows = self.run(spi, Statement::Delayed, &args, Mode::Read)?;
+        Ok(rows.first().and_then(|row| row.bigint(1)).unwrap_or_default())
+    }
+
+    /// When the first pending job of each of `segments` was inserted, the earliest of these, microseconds.
+    pub fn oldest_fresh(&self, spi: &Spi, segments: &[Segment]) -> Result<Option<i64>> {
+        let parts: Vec<(usize, Segment)> = segments.iter().enumerate().flat_map(parts).collect();
+        let rows = self.run(spi, Statement::OldestFresh, &stretches(&parts), Mode::Read)?;
+        Ok(rows.first().and_then(|row| row.bigint(1)))
+    }
+
+    /// When the earliest of the jobs due at `now` was inserted, microseconds; looks at `limit` of them.
+    pub fn oldest_due(&self, spi: &Spi, now: i64, limit: usize) -> Result<Option<i64>> {
+        let args = [value::timestamp(now), value::count(limit)];
+        let rows = self.run(spi, Statement::OldestDue, &args, Mode::Read)?;
+        Ok(rows.first().and_then(|row| row.bigint(1)))
+    }
+
     /// Locks at most `limit` of those of `ids` that are pending and due, in ascending order; never waits.
     pub fn lock_pending(&self, spi: &Spi, ids: &[i64], limit: usize, now: i64) -> Result<Vec<i64>> {
         let args = [value::bigints(ids), value::timestamp(now), value::count(limit)];
@@ -171,9 +183,11 @@ impl JobTable {
         self.run(spi, Statement::Claim, &args, Mode::Write)
     }
 
-    /// Locks jobs in ascending order, waiting for whoever holds them. A job that does not exist is left out.
-    pub fn lock_states(&self, spi: &Spi, ids: &[i64]) -> Result<Vec<(i64, JobState)>> {
-        states(&self.run(spi, Statement::LockStates, &[value::bigints(ids)], Mode::Write)?)
+    /// Locks jobs in ascending order, waiting for whoever holds them; answers also when each was inserted, microseconds.
+    /// A job that does not exist is left out.
+    pub fn lock_states(&self, spi: &Spi, ids: &[i64]) -> Result<Vec<(i64, JobState, Option<i64>)>> {
+        let rows = self.run(spi, Statement::LockStates, &[value::bigints(ids)], Mode::Write)?;
+        rows.iter().map(|row| Ok((row.bigint(1).unwrap_or_default(), state(&row)?, row.bigint(5)))).collect()
     }
 
     /// How jobs stand in the active snapshot, without locking them. A job that does not exist is left out.
@@ -193,16 +207,17 @@ impl JobTable {
         Ok(self.run(spi, Statement::LockOrphan, &args, Mode::Write)?.count() > 0)
     }
 
-    /// Completes those of `ids` that are in progress under `lease`, in ascending order; answers which.
-    pub fn complete(&self, spi: &Spi, ids: &[i64], lease: i64, now: i64) -> Result<Vec<i64>> {
+    /// Completes those of `ids` that are in progress under `lease`, in ascending order; answers which, and when each was
+    /// inserted, microseconds.
+    pub fn complete(&self, spi: &Spi, ids: &[i64], lease: i64, now: i64) -> Result<Vec<(i64, Option<i64>)>> {
         let args = [value::bigints(ids), value::bigint(lease), value::timestamp(now)];
-        Ok(first_column(&self.run(spi, Statement::Complete, &args, Mode::Write)?))
+        Ok(two_columns(&self.run(spi, Statement::Complete, &args, Mode::Write)?))
     }
 
     /// The same for a queue that deletes what is completed.
-    pub fn complete_and_delete(&self, spi: &Spi, ids: &[i64], lease: i64) -> Result<Vec<i64>> {
+    pub fn complete_and_delete(&self, spi: &Spi, ids: &[i64], lease: i64) -> Result<Vec<(i64, Option<i64>)>> {
         let args = [value::bigints(ids), value::bigint(lease)];
-        Ok(first_column(&self.run(spi, Statement::CompleteAndDelete, &args, Mode::Write)?))
+        Ok(two_columns(&self.run(spi, Statement::CompleteAndDelete, &args, Mode::Write)?))
     }
 
     /// Changes locked jobs; answers which. A trigger may keep some as they are.
@@ -315,8 +330,25 @@ impl JobTable {
     }
 }
 
+/// Stretches of the index as arrays: priority, first transaction and id, transaction and id after the last.
+fn stretches(parts: &[(usize, Segment)]) -> [Arg; 5] {
+    let numbers = |f: &dyn Fn(&Segment) -> i64| value::bigints(&parts.iter().map(|(_, s)| f(s)).collect::<Vec<_>>());
+    let xids = |f: &dyn Fn(&Segment) -> u64| value::xids(&parts.iter().map(|(_, s)| f(s)).collect::<Vec<_>>());
+    [
+        numbers(&|s| s.priority as i64),
+        xids(&|s| s.from.xid),
+        numbers(&|s| s.from.id),
+        xids(&|s| s.to.xid),
+        numbers(&|s| s.to.id),
+    ]
+}
+
 fn payload_bytes(data: Arg, metadata: Arg) -> usize {
     data.map_or(0, value::raw_size) + metadata.map_or(0, value::raw_size)
+}
+
+fn two_columns(rows: &Rows) -> Vec<(i64, Option<i64>)> {
+    rows.iter().filter_map(|row| Some((row.bigint(1)?, row.bigint(2)))).collect()
 }
 
 fn first_column(rows: &Rows) -> Vec<i64> {

@@ -7,6 +7,7 @@ use super::cache::{self, Purpose};
 use super::check::Check;
 use super::name;
 use super::registry::{self, QueueRow, WorkflowRow};
+use super::service::service;
 use super::settings::OnComplete;
 use super::verify;
 use super::workflow::check_hints;
@@ -41,6 +42,7 @@ pub fn readiness(name: &str) -> Result<Vec<Check>> {
     checks.push(paused(&workflow, &queue, &table));
     checks.push(claims(&workflow));
     checks.push(server());
+    checks.push(service().readiness());
     if may_look {
         checks.extend(jobs(&queue)?);
     }
@@ -98,9 +100,7 @@ fn claims(workflow: &WorkflowRow) -> Check {
 
 fn server() -> Check {
     match xact::is_standby() {
-        false => {
-            Check::well("server", "takes writes; fetches take back expired jobs themselves, there is no worker yet")
-        }
+        false => Check::well("server", "takes writes"),
         true => Check::gap("server", "a read-only standby: fetches raise 25006", "Connect to the primary."),
     }
 }

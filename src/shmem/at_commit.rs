@@ -3,12 +3,14 @@
 //! back. Without shared memory nothing is kept.
 //!
 //! A prepared transaction tells its news when it is prepared, since another session will commit it: counts may so be of
-//! what is rolled back later, and the worker looks from time to time while transactions are prepared.
+//! what is rolled back later, and the worker looks from time to time while transactions are prepared. Jobs that it moved
+//! from one status to another are counted anew once it has ended.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::database;
+use super::known::Change;
 use super::queue::{Counter, Marks, Slot};
 use crate::guc;
 use crate::host::value;
@@ -18,6 +20,8 @@ use crate::host::xact::{self, Ending};
 enum News {
     /// Adds to a counter of a queue.
     Count(Rc<Slot>, Counter, i64),
+    /// What was done to a queue's jobs.
+    Change(Rc<Slot>, Box<Change>),
     /// A queue may have jobs for who waits.
     Wake(Rc<Slot>),
     /// A job is to be fetched from a time on, microseconds.
@@ -64,6 +68,16 @@ pub fn count(slot: &Rc<Slot>, counter: Counter, by: i64) {
     add(xact::part(), News::Count(slot.clone(), counter, by));
 }
 
+/// Notes what was done to a queue's jobs.
+pub fn change(slot: &Rc<Slot>, note: impl FnOnce(&mut Change)) {
+    if !super::is_there() {
+        return;
+    }
+    let mut change = Box::new(Change::default());
+    note(&mut change);
+    add(xact::part(), News::Change(slot.clone(), change));
+}
+
 /// Wakes who waits for the queue: jobs became pending, now or at a time to come, or were left for others.
 pub fn wake(slot: &Rc<Slot>) {
     if !super::is_there() {
@@ -96,12 +110,17 @@ fn add(part: u32, news: News) {
 
 /// Adds news to what is known of the same part, so that there is one piece of a kind and part, however many rows.
 fn put(pieces: &mut Vec<Piece>, part: u32, news: News) {
-    for piece in pieces.iter_mut().filter(|piece| piece.part == part) {
-        match (&mut piece.news, &news) {
+    let mut news = news;
+    for piece in pieces.iter_mut().rev().take_while(|piece| piece.part >= part).filter(|piece| piece.part == part) {
+        match (&mut piece.news, &mut news) {
             (News::Count(slot, counter, sum), News::Count(other, kind, by))
                 if *counter == *kind && slot.key() == other.key() =>
             {
                 *sum = sum.saturating_add(*by);
+                return;
+            }
+            (News::Change(slot, change), News::Change(other, later)) if slot.key() == other.key() => {
+                change.add(std::mem::take(later));
                 return;
             }
             (News::Wake(slot), News::Wake(other)) if slot.key() == other.key() => return,
@@ -141,10 +160,10 @@ fn ended(ending: Ending) {
                 hand_up(pieces, part, parent);
             }
         }),
-        Ending::Committed => tell(),
+        Ending::Committed => tell(ending),
         Ending::Prepared => {
             let is_news = PIECES.with_borrow(|pieces| !pieces.is_empty());
-            tell();
+            tell(ending);
             if is_news {
                 database::note_prepared();
             }
@@ -152,13 +171,14 @@ fn ended(ending: Ending) {
     }
 }
 
-fn tell() {
+fn tell(ending: Ending) {
     let mut pieces = PIECES.take();
     // Who is woken must find what there is to be found.
     pieces.sort_by_key(|piece| matches!(piece.news, News::Wake(_)));
     for piece in &pieces {
         match &piece.news {
             News::Count(slot, counter, by) => tell_count(slot, *counter, *by),
+            News::Change(slot, change) => tell_change(slot, change, ending),
             News::Wake(slot) => tell_wake(slot),
             News::Due(slot, at) => slot.look_for_due_from(*at),
             News::WorkBy(at) => work_now_by(*at),
@@ -170,6 +190,16 @@ fn tell_count(slot: &Slot, counter: Counter, by: i64) {
     if let Some(marks) = slot.marks() {
         marks.add(counter, by);
         marks.last_activity.store(value::now(), std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+fn tell_change(slot: &Slot, change: &Change, ending: Ending) {
+    let (xid, now) = (xact::own_xid(), value::now());
+    if let Some(mut notes) = slot.write() {
+        match ending {
+            Ending::Prepared => notes.known.prepared(xid, change, now),
+            _ => notes.known.committed(xid, change, now),
+        }
     }
 }
 

@@ -123,7 +123,7 @@ pub fn of(oid: Oid) -> Option<&'static Database> {
 }
 
 /// How far behind a worker may be before sessions do its work, microseconds.
-const LATE: i64 = 2_000_000;
+pub const LATE: i64 = 2_000_000;
 
 /// Whether a worker looks after this database: then sessions need not.
 pub fn is_served(now: i64) -> bool {
@@ -144,6 +144,19 @@ pub fn note(oid: Oid) -> Option<&'static Database> {
         complain();
     }
     at.and_then(|at| DATABASES.atomics(at))
+}
+
+/// How many slots are in use, and how many there are.
+pub fn room() -> (usize, usize) {
+    (all().len(), DATABASES.len())
+}
+
+/// The worker's last error outside any queue: when, microseconds, SQLSTATE, message.
+pub fn last_error() -> Option<(i64, String, String)> {
+    own(false)?;
+    let notes = DATABASES.read(OWN.get())?;
+    let error = &notes.error;
+    (error.at != 0).then(|| (error.at, error.sqlstate.as_str().to_owned(), error.message.as_str().to_owned()))
 }
 
 /// Frees the slot of a database that is gone.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering::*};
 use pgrx::pg_sys::Oid;
 
 use super::floor::SharedFloor;
+use super::known::Known;
 use super::server::{server, SERVER};
 use super::words::ErrorNote;
 use crate::error;
@@ -69,6 +70,8 @@ pub struct Notes {
     pub waiters: heapless::Vec<Waiter, MAX_WAITERS>,
     /// What went wrong the last time that the worker looked after it.
     pub trouble: Trouble,
+    /// What is known of its jobs without looking at them.
+    pub known: Known,
     /// Where its fetches begin to look.
     pub floor: SharedFloor,
 }
@@ -172,6 +175,11 @@ impl Slot {
             notes.floor.due_from = at.min(notes.floor.due_from);
             notes.floor.due_version += 1;
         }
+    }
+
+    /// Notes that a fetch of a workflow runs.
+    pub fn fetched(&self, workflow: &str, now: i64) {
+        self.write().into_iter().for_each(|mut notes| notes.known.consumers.fetched(workflow, now));
     }
 
     /// Wakes who has waited longest. Raises nothing.
@@ -289,6 +297,12 @@ impl Marks {
         in_hand.store(false, Relaxed);
         is_news.store(false, Relaxed);
     }
+}
+
+/// How many slots are in use, and how many there are.
+pub fn room() -> (usize, usize) {
+    let is_used = |at: &usize| QUEUES.atomics(*at).is_some_and(|marks| !marks.is(&FREE));
+    ((0..QUEUES.len()).filter(is_used).count(), QUEUES.len())
 }
 
 const FREE: Key = Key { database: Oid::INVALID, registry: Oid::INVALID, number: 0 };

@@ -20,7 +20,8 @@ impl ErrorNote {
     }
 }
 
-fn cut<const N: usize>(text: &str) -> heapless::String<N> {
+/// A text, as much of it as there is room for.
+pub fn cut<const N: usize>(text: &str) -> heapless::String<N> {
     let mut kept = heapless::String::new();
     for character in text.chars() {
         if kept.push(character).is_err() {
