@@ -213,6 +213,17 @@ check (workflow, schema, rights, paused, resources, server, jobs), with ok, what
 false. An unknown workflow is a row too. Reads no more than a fetch does and changes nothing.
 Locks: ACCESS SHARE on the queue''s table. Errors: 22004 NULL.';
 
+COMMENT ON FUNCTION qflow.health() IS
+'Says whether all is well in this database: preload, launcher, worker, its last pass, room in shared memory, versions,
+queues in trouble with their last SQLSTATE, forgotten prepared transactions. One row for each check: its name, ok, what
+was found, and what to do where ok is false. Everybody may call it; queues are named to who may SELECT at least one
+column. Reads catalogs and shared memory, no queue. Locks: none on queues. Raises no error of its own.';
+
+COMMENT ON FUNCTION qflow.prometheus() IS
+'All figures of the queues on which the caller may SELECT at least one column, in the text format that Prometheus reads;
+docs/metrics.md lists names, units and meanings. No payload. Counts no queue: what is not known in shared memory is left
+out. Locks: ACCESS SHARE on the queues'' tables, waited for a second at most. Raises no error of its own.';
+
 COMMENT ON FUNCTION qflow.queue_stats_rows() IS
 'The rows of the view qflow.queue_stats: one for each queue on which the caller may SELECT at least one column. Read the
 view instead; this function may change between versions. Counts the tables; locks: ACCESS SHARE on each.';
@@ -247,13 +258,15 @@ its own and raises no error.';
 COMMENT ON VIEW qflow.queue_stats IS
 'One row for each queue on which the viewer may SELECT at least one column: how many jobs have each status. pending
 includes delayed, the jobs that wait for their time; oldest_pending_ms is the age in milliseconds of the oldest pending
-job that does not. The columns *_total are NULL: their counters come with the background worker, in a later version.
-Counts the tables: seconds on a large one.';
+job that does not. With preload from shared memory: what has committed, what was done by hand with the next count; delayed
+up to 10,000; the columns *_total count since the server started. Without preload, on a standby, while the numbers are not
+known and with qflow.exact_counts = on the tables are counted: seconds on a large one; *_total may be NULL then.';
 
 COMMENT ON VIEW qflow.workflow_status IS
 'One row for each workflow on whose queue the viewer may SELECT at least one column: its settings as a fetch would use
-them, whether it or its queue is paused, its jobs in flight and its leases. last_fetch_at is when its newest live lease
-began, NULL without one. last_error is NULL until the background worker exists.';
+them, whether it or its queue is paused, its jobs in flight and its leases. last_fetch_at is when a fetch last ran since
+the server started; without preload when its newest live lease began. last_error is why a job was last requeued, failed
+or taken back since the server started; NULL without preload, and for who may not read failure_reason.';
 
 COMMENT ON VIEW qflow.lease_status IS
 'One row for each lease of the queues on which the viewer may SELECT at least one column: jobs fetched, jobs not settled

@@ -91,6 +91,7 @@ fn make_known(workflow: &Workflow, asks: &[Ask], verdicts: &[Verdict], now: i64)
         at_commit::change(&queue.slot, |change| {
             change.moves.in_progress -= acked + failed + returned;
             change.moves.pending += returned;
+            change.acked += acked;
             change.moves.failed += failed;
             if queue.row.on_complete == OnComplete::Keep {
                 change.moves.completed += acked;

@@ -23,7 +23,9 @@ pub struct Known {
 pub struct Change {
     /// Jobs that changed their status.
     pub moves: Depths,
-    /// How long those took that it acked.
+    /// Jobs that it acked.
+    pub acked: i64,
+    /// How long these took.
     pub acks: Acks,
     /// A workflow with the reason for which a job of it failed, or is to be tried again.
     pub reason: Option<(String, String)>,
@@ -57,7 +59,7 @@ impl Known {
 
     fn note(&mut self, change: &Change, now: i64) {
         self.acks.add(&change.acks);
-        self.last_minute.note(change.acks.runtime.count() as i64, now);
+        self.last_minute.note(change.acked, now);
         if let Some((workflow, reason)) = &change.reason {
             self.consumers.failed(workflow, reason, now);
         }

@@ -67,6 +67,7 @@ INSERT INTO call (sql) VALUES
     ('SELECT id, enqueued_xid, lease, inserted_at, updated_at, available_at, attempt, priority, status, failure_reason FROM %1$s'),
     ('SELECT * FROM qflow.verify(''%1$s'')'),
     ('SELECT * FROM qflow.readiness(''%1$s'')'),
+    ('SELECT * FROM qflow.health()'), ('SELECT qflow.prometheus()'),
     ('SELECT 1 / count(*) FROM qflow.queue_stats WHERE queue = ''public.%1$s'' AND pending = 6 AND in_progress = 3'),
     ('SELECT 1 / count(*) FROM qflow.workflow_status WHERE workflow = ''%1$s'' AND in_flight = 3'),
     ('SELECT 1 / count(*) FROM qflow.lease_status WHERE queue = ''public.%1$s'' AND unsettled = 3'),
