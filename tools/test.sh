@@ -221,7 +221,7 @@ run_sql_and_docs() {
   if wanted docs; then run_docs; fi
 }
 run_on_server() {
-  local preload=("shared_preload_libraries = 'qflow'" "qflow.worker = off" "qflow.max_queues = 1000" "qflow.max_databases = 200")
+  local preload=("shared_preload_libraries = 'qflow'" "qflow.worker = off" "qflow.exact_counts = on" "qflow.max_queues = 1000" "qflow.max_databases = 200")
   if wanted golden || wanted isolation || wanted docs; then with_server server -- run_sql_and_docs; fi
   if wanted preloaded && [ "$QFLOW_FULL" = 1 ]; then with_server preloaded "${preload[@]}" -- run_sql_files -preloaded; fi
   if wanted process; then run_process; fi

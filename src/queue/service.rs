@@ -68,12 +68,11 @@ impl Service {
     /// take back what has expired.
     pub fn readiness(self) -> Check {
         const NAME: &str = "worker";
-        let alone = |why: &str| Check::well(NAME, format!("{why}: fetches take back expired jobs themselves"));
         match self {
-            Self::NotPreloaded => alone("none, qflow is not in shared_preload_libraries"),
             Self::Standby => Check::well(NAME, "none on a standby"),
-            Self::SwitchedOff => alone("none, qflow.worker is off"),
-            Self::NoLauncher => alone("none, the launcher does not run"),
+            Self::NotPreloaded | Self::SwitchedOff | Self::NoLauncher => {
+                Check::well(NAME, "none: fetches take back expired jobs themselves")
+            }
             Self::NotNeeded => Check::well(NAME, "has nothing to do now; it is started when there is"),
             Self::Running(_) => Check::well(NAME, "runs"),
             Self::Late(_) | Self::Silent(..) => Check::gap(
