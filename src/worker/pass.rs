@@ -80,10 +80,8 @@ impl Worker {
 
     /// When that is, microseconds.
     pub fn next_own_work(&self) -> i64 {
-        match guc::sweep() {
-            true => self.sweep_at,
-            false => NEVER,
-        }
+        let sweep_at = if guc::sweep() { self.sweep_at } else { NEVER };
+        sweep_at.min(self.retention.next())
     }
 
     /// When another pass may begin: after a failure not at once, whoever asks, microseconds.
@@ -165,6 +163,7 @@ impl Worker {
 
     fn serve_all(&mut self, survey: &Survey, database: &Database) -> bool {
         let sweep = self.turn(survey, value::now());
+        self.retention.keep(|number| survey.queues.iter().any(|queue| queue.row.number == number));
         let mut has_worked = false;
         let none = Vec::new();
         for queue in &survey.queues {
