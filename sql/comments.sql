@@ -137,6 +137,19 @@ Always claims in full, also below LIMIT. Needs SELECT and UPDATE on the table.
 Errors: 22004 NULL, 22023 bad value, 42501 right missing, 42704 unknown workflow or resource, 54000 over a cap, 55000 a
 column of the queue is gone, or bind session without the preloaded library.';
 
+COMMENT ON PROCEDURE qflow.wait(text, bigint, jsonb) IS
+'Waits until a fetch by this workflow with these hints would probably bring rows (a job is due, neither queue nor
+workflow is paused), or until timeout_ms (from 0, one look, to qflow.max_wait_ms; NULL: 1000) have passed. Takes nothing;
+what it saw, another may fetch first. hints: as in fetch.
+While it waits it holds no snapshot, no transaction id and no lock of its own. Outside of a transaction block it commits,
+each look is a transaction; in a block it must be READ COMMITTED, without a transaction id and without open cursors.
+Looks again every qflow.poll_interval_ms, and when the next job with a delay is due. A table that somebody locks is
+looked at later. Ends with the connection when the client is gone, seen at the next look.
+Needs SELECT and UPDATE on the table, as fetch does.
+Errors: 22004 NULL, 22023 bad value, 25001 it cannot let go of the transaction, 25006 read-only, 42501 right missing,
+42704 unknown workflow or resource, also when it is dropped meanwhile, 54000 over a cap, 55000 bind or hold without
+preload.';
+
 COMMENT ON FUNCTION qflow.ack(text, bigint[], bigint[], boolean) IS
 'Settles jobs as completed (on_complete delete: deletes them). Returns how many distinct (id, lease) pairs were applied
 or had been acked before under the same lease; others are stale or unknown and are left alone.

@@ -121,6 +121,14 @@ CREATE FUNCTION qflow.fetch(
 ) RETURNS TABLE (batch_no int, id bigint, data jsonb, metadata jsonb, attempt int, max_attempts int, lease bigint, lease_until timestamptz, inserted_at timestamptz, failure_reason text, resources jsonb)
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qflow_fetch';
 
+-- No SET clause and not SECURITY DEFINER: either would keep it from committing.
+CREATE PROCEDURE qflow.wait(
+    workflow text,
+    timeout_ms bigint = 1000,
+    hints jsonb = NULL
+)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'qflow_wait';
+
 CREATE FUNCTION qflow.ack(
     workflow text,
     ids bigint[],

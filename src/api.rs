@@ -8,4 +8,5 @@ mod rights;
 mod settle;
 mod triggers;
 mod views;
+mod wait;
 mod workflow;

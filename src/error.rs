@@ -15,6 +15,7 @@ enum Kind {
     NotAdoptable,
     WrongType,
     Denied,
+    InTransaction,
     NotReady,
     OverCap,
     Internal,
@@ -30,6 +31,7 @@ impl Kind {
             Kind::NotAdoptable => ("42809", PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE),
             Kind::WrongType => ("42804", PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH),
             Kind::Denied => ("42501", PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE),
+            Kind::InTransaction => ("25001", PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION),
             Kind::NotReady => ("55000", PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
             Kind::OverCap => ("54000", PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED),
             Kind::Internal => ("58000", PgSqlErrorCode::ERRCODE_SYSTEM_ERROR),
@@ -71,6 +73,8 @@ impl Error {
         wrong_type => WrongType;
         /// 42501: the caller lacks a right.
         denied => Denied;
+        /// 25001: not in a transaction like this.
+        in_transaction => InTransaction;
         /// 55000: something must be done first.
         not_ready => NotReady;
         /// 54000: above a cap.

@@ -112,6 +112,12 @@ numbers! {
     /// Most payload bytes in one fetch.
     max_fetch_bytes: usize => MAX_FETCH_BYTES, c"qflow.max_fetch_bytes" = 67_108_864, 1, i32::MAX, Suset,
         c"Most bytes of payload in one fetch; a single larger job still comes, alone.";
+    /// Longest wait, milliseconds.
+    max_wait_ms: i64 => MAX_WAIT_MS, c"qflow.max_wait_ms" = 86_400_000, 1_000, i32::MAX, Suset,
+        c"Longest time in milliseconds that one call of qflow.wait may ask for.";
+    /// How often a waiter looks whom nobody wakes, milliseconds.
+    poll_interval_ms: i64 => POLL_INTERVAL_MS, c"qflow.poll_interval_ms" = 100, 10, 60_000, Userset,
+        c"Time in milliseconds after which qflow.wait looks for jobs again, where qflow is not preloaded.";
     /// Jobs after which a claim floor is saved.
     floor_save_jobs: i64 => FLOOR_SAVE_JOBS, c"qflow.floor_save_jobs" = 1_000, 1, i32::MAX, Suset,
         c"A session saves a queue's claim floor for others after it claimed this many jobs.";

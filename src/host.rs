@@ -3,6 +3,7 @@
 
 pub mod background;
 pub mod call;
+pub mod client;
 pub mod column_default;
 pub mod encoding;
 pub mod exit;
@@ -10,6 +11,7 @@ pub mod identity;
 pub mod latch;
 pub mod lock;
 pub mod passing;
+pub mod portions;
 pub mod relation;
 pub mod report;
 pub mod rows;

@@ -20,3 +20,4 @@ pub mod statement;
 pub mod sweep;
 pub mod table;
 pub mod upkeep;
+pub mod waiting;

@@ -8,7 +8,7 @@ use crate::host::rows::Sink;
 use crate::host::value::{self, Arg};
 use crate::host::xact;
 use crate::job::claim::{self, Demand};
-use crate::job::reap;
+use crate::job::{reap, waiting};
 use crate::queue::cache::{self, Workflow};
 use crate::queue::settings::MAX_MS;
 use crate::queue::workflow::check_hints;
@@ -37,12 +37,14 @@ fn fetch(call: &Call) -> Result<Arg> {
         return Ok(None);
     }
     reap::look_after(&workflow.queue, value::now())?;
+    let mut delivered = 0;
     for _ in 0..=LOOKS {
-        let is_empty = deliver(&sink, &workflow, demand, batch_size, &hints)? == 0;
-        if !is_empty || !reap::look_further(&workflow.queue, value::now()) {
+        delivered = deliver(&sink, &workflow, demand, batch_size, &hints)?;
+        if delivered > 0 || !reap::look_further(&workflow.queue, value::now()) {
             break;
         }
     }
+    waiting::fetched(&workflow.name, delivered);
     Ok(None)
 }
 
@@ -95,7 +97,7 @@ fn count(call: &Call, name: Name) -> Result<Option<i64>> {
 }
 
 /// Reads an argument with hints; NULL is none.
-fn read_hints(call: &Call, name: Name) -> Result<Hints> {
+pub fn read_hints(call: &Call, name: Name) -> Result<Hints> {
     match call.datum(name) {
         None => Ok(Hints::default()),
         Some(datum) => hints::parse(&value::jsonb_to_string(datum, hints::MAX_BYTES, name.1)?),

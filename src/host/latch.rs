@@ -31,15 +31,18 @@ impl Latch {
     }
 }
 
-/// Sleeps until the own latch is set, or for `ms` milliseconds (`None`: for ever). Ends with the postmaster; a cancel or
-/// termination raises.
-pub fn sleep(ms: Option<i64>) {
+/// Sleeps until the own latch is set, or for `ms` milliseconds (`None`: for ever); true when it was set. Ends with the
+/// postmaster; a cancel or termination raises. The latch is reset after the sleep: whoever looks for what he waits for
+/// between two sleeps misses nothing, since what comes after his look ends the next sleep at once.
+pub fn sleep(ms: Option<i64>) -> bool {
     let events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH | if ms.is_some() { pg_sys::WL_TIMEOUT } else { 0 };
     // SAFETY: waits on the own latch.
-    unsafe {
+    let woken = unsafe {
         let ms = ms.unwrap_or(-1) as std::ffi::c_long;
-        pg_sys::WaitLatch(pg_sys::MyLatch, events as i32, ms, pg_sys::PG_WAIT_EXTENSION);
+        let came = pg_sys::WaitLatch(pg_sys::MyLatch, events as i32, ms, pg_sys::PG_WAIT_EXTENSION);
         pg_sys::ResetLatch(pg_sys::MyLatch);
-    }
+        came as u32 & pg_sys::WL_LATCH_SET != 0
+    };
     pg_sys::check_for_interrupts!();
+    woken
 }

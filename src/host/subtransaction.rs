@@ -41,6 +41,23 @@ pub fn attempt<R>(
     }
 }
 
+/// Runs `work`, which only looks, in a subtransaction that is rolled back whatever happens, so that the locks it took are
+/// gone with it. `None` when a lock could not be had in the time given by `lock_timeout`; other errors pass.
+pub fn look<R>(work: impl FnOnce() -> Result<R>) -> Result<Option<R>> {
+    let outer = Outer::begin();
+    let outcome = passing::watch(work);
+    outer.finish(false);
+    match outcome {
+        Ok(done) => done.map(Some),
+        Err(raised) if is_lock_timeout(report_of(&raised.error)) => Ok(None),
+        Err(raised) => raised.error.rethrow(),
+    }
+}
+
+fn is_lock_timeout(report: &ErrorReportWithLevel) -> bool {
+    report.sql_error_code() == pgrx::PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
+}
+
 fn caught_here(error: &crate::error::Error) -> Caught {
     Caught { message: error.message().to_owned(), sqlstate: error.code().to_owned() }
 }

@@ -32,6 +32,24 @@ pub fn is_read_committed() -> bool {
     unsafe { pg_sys::XactIsoLevel < pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
+/// True where transactions are READ COMMITTED unless they say otherwise.
+pub fn is_read_committed_by_default() -> bool {
+    // SAFETY: a plain integer of the own backend.
+    unsafe { pg_sys::DefaultXactIsoLevel < pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
+/// Whether a savepoint, or a block that catches errors, is open.
+pub fn is_in_subtransaction() -> bool {
+    // SAFETY: reads the state of the own transaction.
+    unsafe { pg_sys::GetCurrentTransactionNestLevel() > 1 }
+}
+
+/// Whether this backend keeps the dead rows that some snapshot of its own may show (`backend_xmin`).
+pub fn holds_snapshot() -> bool {
+    // SAFETY: the own entry among the server's processes, which only this backend writes.
+    unsafe { (*pg_sys::MyProc).xmin != pg_sys::InvalidTransactionId }
+}
+
 /// Raises 25006 in a read-only transaction and on a standby, 25000 in a parallel worker, as the executor would.
 pub fn require_writable(function: &'static std::ffi::CStr) {
     // SAFETY: the functions only read the transaction's state and raise.

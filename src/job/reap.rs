@@ -160,12 +160,11 @@ pub fn count(changes: &[Change], changed: &[i64]) -> Reaped {
 /// What a fetch does for its queue on the way, at most once a second in a session, where no worker does it: takes back
 /// a few expired jobs and sweeps a little. What fails here is reported and does not hold up the fetch.
 pub fn look_after(queue: &Queue, now: i64) -> Result<()> {
-    let last = queue.jobs.last_reap.get();
     // Under an old snapshot, rows that changed since would raise 40001 for the fetch's transaction.
-    if now >= last && now - last < FETCH_EVERY || !xact::is_read_committed() {
+    if is_looked_after(queue, now) || !xact::is_read_committed() {
         return Ok(());
     }
-    if queue.can_be_kept_up() && is_served(now) {
+    if is_left_to_worker(queue, now) {
         return Ok(());
     }
     queue.jobs.last_reap.set(now);
@@ -193,6 +192,26 @@ pub fn look_further(queue: &Queue, now: i64) -> bool {
         queue.jobs.last_pass.set(now);
     }
     true
+}
+
+/// Whether a fetch would now do something for its queue that may bring jobs: take back expired leases, or look through a
+/// table from elsewhere. At most as often as a fetch of this session does that. Reads only.
+pub fn fetch_would_help(queue: &Queue, now: i64) -> Result<bool> {
+    if is_looked_after(queue, now) || is_left_to_worker(queue, now) || !xact::is_read_committed_by_default() {
+        return Ok(false);
+    }
+    Ok(!queue.row.is_at_home() || lease::any_expired(queue.row.number, now)?)
+}
+
+/// Whether a worker looks after the queue.
+fn is_left_to_worker(queue: &Queue, now: i64) -> bool {
+    queue.can_be_kept_up() && is_served(now)
+}
+
+/// Whether this session did its part for the queue less than a second ago.
+fn is_looked_after(queue: &Queue, now: i64) -> bool {
+    let last = queue.jobs.last_reap.get();
+    now >= last && now - last < FETCH_EVERY
 }
 
 fn report(queue: &Queue, task: &str, outcome: std::result::Result<(), Caught>) {

@@ -101,11 +101,21 @@ thread_local! {
 
 /// The workflow with a name, its queue locked for a change of jobs. 42704 when either is unknown.
 pub fn workflow(name: &str) -> Result<Rc<Workflow>> {
+    workflow_for(name, Purpose::Jobs)
+}
+
+/// The same for a look that changes nothing.
+pub fn workflow_to_look(name: &str) -> Result<Rc<Workflow>> {
+    workflow_for(name, Purpose::Look)
+}
+
+fn workflow_for(name: &str, purpose: Purpose) -> Result<Rc<Workflow>> {
     for _ in 0..ROUNDS {
-        let Some(found) = remembered(|cache| cache.workflows.get(name).cloned(), || load_workflow(name))? else {
+        let Some(found) = remembered(|cache| cache.workflows.get(name).cloned(), || load_workflow(name, purpose))?
+        else {
             return Err(unknown_workflow(name));
         };
-        if is_current(&found.queue, Purpose::Jobs) {
+        if is_current(&found.queue, purpose) {
             return Ok(found);
         }
     }
@@ -187,14 +197,14 @@ fn remembered<T>(
     load()
 }
 
-fn load_workflow(name: &str) -> Result<Option<Rc<Workflow>>> {
+fn load_workflow(name: &str, purpose: Purpose) -> Result<Option<Rc<Workflow>>> {
     let Some(row) = registry::workflow(name)? else {
         return Ok(None);
     };
     let Some(queue_row) = registry::queue_numbered(row.queue)? else {
         return Ok(None);
     };
-    let Some(queue) = queue_of(queue_row.table, Purpose::Jobs)? else {
+    let Some(queue) = queue_of(queue_row.table, purpose)? else {
         return Ok(None);
     };
     let hints = row.settings.resource_hints.as_deref().map(hints::parse).transpose()?.unwrap_or_default();

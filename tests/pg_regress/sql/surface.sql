@@ -4,11 +4,11 @@ SET qflow.sweep = off;
 \pset format unaligned
 \pset tuples_only on
 
--- the functions
-SELECT p.proname || '(' || pg_get_function_arguments(p.oid) || ') → ' || pg_get_function_result(p.oid)
+-- the functions, and the procedure, which has no result
+SELECT p.proname || '(' || pg_get_function_arguments(p.oid) || ')' || coalesce(' → ' || pg_get_function_result(p.oid), '')
 FROM pg_proc AS p WHERE p.pronamespace = 'qflow'::regnamespace ORDER BY p.proname COLLATE "C";
 
--- no overloads, nothing but plain functions in C, none strict
+-- no overloads, nothing but plain functions in C and one procedure, none strict
 SELECT 'overloaded', p.proname FROM pg_proc AS p WHERE p.pronamespace = 'qflow'::regnamespace
 GROUP BY p.proname HAVING count(*) > 1;
 SELECT 'other kind', p.proname, p.prokind, l.lanname, p.proisstrict

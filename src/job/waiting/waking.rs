@@ -1,0 +1,58 @@
+//! Where waking comes in: a waiter stands in the queue's list in shared memory, and whoever commits jobs sets the latch of
+//! the first in it. Without shared memory, and for whom there is no room, nobody does: he looks again often instead.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::guc;
+use crate::host::exit;
+use crate::shmem::queue::Slot;
+
+/// A waiter who is woken looks again by himself after this long, milliseconds, because some inserts wake nobody.
+const LOOK_AGAIN_MS: i64 = 1_000;
+
+thread_local! {
+    /// Where this session is listed, for the end of the process: nothing is dropped then.
+    static LISTED: RefCell<Option<Rc<Slot>>> = const { RefCell::new(None) };
+}
+
+/// A place among those who are woken when a queue may have a job for them; given up when dropped.
+pub struct Seat {
+    slot: Rc<Slot>,
+}
+
+impl Seat {
+    /// Takes a place at a queue; keeps the one that is there if it is at that queue. Without room there is none.
+    pub fn take(seat: &mut Option<Self>, slot: &Rc<Slot>) {
+        if seat.as_ref().is_some_and(|seat| seat.slot.key() == slot.key()) {
+            return;
+        }
+        *seat = None; // leaves before it enters: one session has one place
+        *seat = enlist(slot);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        leave();
+    }
+}
+
+fn enlist(slot: &Rc<Slot>) -> Option<Seat> {
+    exit::at_exit(leave);
+    LISTED.set(Some(slot.clone()));
+    let seat = Seat { slot: slot.clone() };
+    slot.enlist().then_some(seat)
+}
+
+fn leave() {
+    LISTED.take().into_iter().for_each(|slot| slot.delist());
+}
+
+/// How long a waiter sleeps at most before he looks again, milliseconds.
+pub fn look_again_ms(is_woken: bool) -> i64 {
+    match is_woken {
+        true => LOOK_AGAIN_MS,
+        false => guc::poll_interval_ms(),
+    }
+}
