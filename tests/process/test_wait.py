@@ -277,12 +277,20 @@ def test_it_returns(queue, call, cause):
             assert waiter.ended - begin < 1.5
 
 
+def in_block_that_locked(c):
+    with c.transaction():
+        c.execute("LOCK TABLE jobs IN ACCESS SHARE MODE")
+        c.execute("CALL qflow.wait('jobs', %s)", (LONG,))
+
+
+@pytest.mark.parametrize("call", [plain, in_block, in_block_that_locked], ids=lambda call: call.__name__)
 @pytest.mark.parametrize("what", ["queue", "workflow"])
-def test_resumed(queue, what):
+def test_resumed(queue, what, call):
+    """News arrive with locks; also where the block holds its lock already."""
     with queue.connect() as c:
         c.execute(f"SELECT qflow.pause_{what}('jobs')")
         load(c, "jobs", 1)
-        with waiting(queue, timeout_ms=LONG) as waiter:
+        with waiting(queue, call) as waiter:
             begin = time.monotonic()
             c.execute(f"SELECT qflow.resume_{what}('jobs')")
             assert waiter.join().error is None

@@ -89,9 +89,9 @@ INSERT INTO call (sql) VALUES
     -- for everyone, as each table's owner; and what queue tables call
     ('SELECT * FROM qflow.reap()'), ('SELECT qflow.enqueued_xid(1)'), ('SELECT qflow.return_job()'), ('SELECT qflow.registry_changed()');
 
--- every function and view of qflow is called
+-- every function and view of qflow is called (its procedure lets go of its transaction: the rights that it asks for are in wait)
 SELECT 'not called', proname FROM pg_proc
-WHERE pronamespace = 'qflow'::regnamespace AND NOT EXISTS (SELECT FROM call WHERE strpos(sql, 'qflow.' || proname || '(') > 0)
+WHERE pronamespace = 'qflow'::regnamespace AND prokind = 'f' AND NOT EXISTS (SELECT FROM call WHERE strpos(sql, 'qflow.' || proname || '(') > 0)
 UNION ALL
 SELECT 'not read', relname FROM pg_class
 WHERE relnamespace = 'qflow'::regnamespace AND relkind = 'v' AND NOT EXISTS (SELECT FROM call WHERE strpos(sql, 'qflow.' || relname || ' ') > 0);

@@ -123,6 +123,23 @@ SET qflow.poll_interval_ms = 10;
 SELECT clock_timestamp() AS started \gset
 CALL qflow.wait('jobs', 200);
 SELECT clock_timestamp() - :'started' >= '200 ms' AS waited;
+-- a look is READ COMMITTED whatever the session's transactions are
+RESET ROLE;
+CREATE FUNCTION tells() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'a look is %', current_setting('transaction_isolation'); RETURN false; END $$;
+ALTER POLICY theirs ON jobs USING (tells());
+SET ROLE wait_consumer;
+SET default_transaction_isolation = 'serializable';
+CALL qflow.wait('jobs', 0);
+RESET default_transaction_isolation;
+-- what it calls may take a transaction id: outside of a block that ends with the look, in one it stays
+RESET ROLE;
+CREATE FUNCTION numbers() RETURNS boolean LANGUAGE sql AS $$ SELECT pg_current_xact_id() IS NULL $$;
+ALTER POLICY theirs ON jobs USING (numbers());
+SET ROLE wait_consumer;
+CALL qflow.wait('jobs', 20);
+BEGIN;
+CALL qflow.wait('jobs', 20);
+ROLLBACK;
 RESET ROLE;
 DROP POLICY theirs ON jobs;
 ALTER TABLE jobs DISABLE ROW LEVEL SECURITY;
