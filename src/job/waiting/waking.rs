@@ -34,12 +34,15 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        leave();
+        match std::thread::panicking() {
+            true => pass_on(),
+            false => leave(),
+        }
     }
 }
 
 fn enlist(slot: &Rc<Slot>) -> Option<Seat> {
-    exit::at_exit(leave);
+    exit::at_exit(pass_on);
     LISTED.set(Some(slot.clone()));
     let seat = Seat { slot: slot.clone() };
     slot.enlist().then_some(seat)
@@ -47,6 +50,14 @@ fn enlist(slot: &Rc<Slot>) -> Option<Seat> {
 
 fn leave() {
     LISTED.take().into_iter().for_each(|slot| slot.delist());
+}
+
+/// For who is cancelled, or ends: he may have been woken and has not looked, so the next one does.
+fn pass_on() {
+    LISTED.take().into_iter().for_each(|slot| {
+        slot.delist();
+        slot.wake_first();
+    });
 }
 
 /// How long a waiter sleeps at most before he looks again, milliseconds.
