@@ -96,6 +96,8 @@ thread_local! {
     // Never dropped: when a backend exits, the server's memory that plans live in is gone before.
     static CACHE: ManuallyDrop<RefCell<Cache>> = ManuallyDrop::new(RefCell::new(Cache::default()));
     static STALE: Cell<bool> = const { Cell::new(false) };
+    /// How many changes that concern us have become known: more than before means that what was read may be old.
+    static CHANGES: Cell<u64> = const { Cell::new(0) };
     static LISTENING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -198,6 +200,7 @@ fn remembered<T>(
 }
 
 fn load_workflow(name: &str, purpose: Purpose) -> Result<Option<Rc<Workflow>>> {
+    let changes = CHANGES.get();
     let Some(row) = registry::workflow(name)? else {
         return Ok(None);
     };
@@ -215,6 +218,10 @@ fn load_workflow(name: &str, purpose: Purpose) -> Result<Option<Rc<Workflow>>> {
         settings: Effective { workflow: row.settings, queue: queue.row.settings.clone() },
         queue,
     });
+    // Looking up the queue has taken note of whatever came in since the workflow was read, and has forgotten it again.
+    if CHANGES.get() != changes {
+        STALE.set(true);
+    }
     CACHE.with(|cache| cache.borrow_mut().workflows.insert(name.to_owned(), workflow.clone()));
     Ok(Some(workflow))
 }
@@ -268,11 +275,13 @@ fn listen() {
 unsafe extern "C-unwind" fn on_change(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
     let concerns_us = CACHE.with(|cache| match cache.try_borrow() {
         Ok(cache) => {
-            relation == pg_sys::InvalidOid || cache.queues.contains_key(&relation) || cache.registry.contains(&relation)
+            let is_registry = cache.registry.is_empty() || cache.registry.contains(&relation); // empty: not known yet
+            relation == pg_sys::InvalidOid || cache.queues.contains_key(&relation) || is_registry
         }
         Err(_) => true,
     });
     if concerns_us {
         STALE.set(true);
+        CHANGES.set(CHANGES.get().wrapping_add(1));
     }
 }
