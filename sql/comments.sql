@@ -143,7 +143,8 @@ workflow is paused), or until timeout_ms (from 0, one look, to qflow.max_wait_ms
 what it saw, another may fetch first. hints: as in fetch.
 While it waits it holds no snapshot, no transaction id and no lock of its own. Outside of a transaction block it commits,
 each look is a transaction; in a block it must be READ COMMITTED, without a transaction id and without open cursors.
-Looks again every qflow.poll_interval_ms, and when the next job with a delay is due. A table that somebody locks is
+Looks when it is woken, every second, and when the next job with a delay is due; without preload every
+qflow.poll_interval_ms instead. A table that somebody locks is
 looked at later. Ends with the connection when the client is gone, seen at the next look.
 Needs SELECT and UPDATE on the table, as fetch does.
 Errors: 22004 NULL, 22023 bad value, 25001 it cannot let go of the transaction, 25006 read-only, 42501 right missing,

@@ -104,10 +104,6 @@ fn may_commit(call: &Call) -> bool {
 }
 
 fn open_outside() -> Result<()> {
-    // A procedure's block with EXCEPTION: nothing can be committed in there, although the procedure may commit.
-    if xact::is_in_subtransaction() {
-        return Err(refused("It is called in a block with an EXCEPTION clause."));
-    }
     // SAFETY: closed by `end`, or by the abort when an error is raised.
     check(unsafe { pg_sys::SPI_connect_ext(pg_sys::SPI_OPT_NONATOMIC as i32) }, "SPI_connect_ext")
 }

@@ -38,12 +38,6 @@ pub fn is_read_committed_by_default() -> bool {
     unsafe { pg_sys::DefaultXactIsoLevel < pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
-/// Whether a savepoint, or a block that catches errors, is open.
-pub fn is_in_subtransaction() -> bool {
-    // SAFETY: reads the state of the own transaction.
-    unsafe { pg_sys::GetCurrentTransactionNestLevel() > 1 }
-}
-
 /// Whether this backend keeps the dead rows that some snapshot of its own may show (`backend_xmin`).
 pub fn holds_snapshot() -> bool {
     // SAFETY: the own entry among the server's processes, which only this backend writes.

@@ -9,7 +9,7 @@ import time
 import psycopg
 import pytest
 
-from jobs import FORK, ack, at_most, copy, fetch, load, requeue, until
+from jobs import FORK, ack, at_most, copy, fetch, go_through, load, requeue, until
 
 LONG = 600_000  # no test waits until then
 
@@ -167,6 +167,7 @@ def test_dead_rows_do_not_outlive_it(queue):
 def test_definitions_change_meanwhile(queue, call):
     """Neither ALTER nor a lock on the table waits for a waiter, who goes on; DROP ends him with 42704."""
     with queue.connect() as c:
+        c.execute("SET lock_timeout = '10s'")
         with waiting(queue, call) as waiter:
             with at_most(10, "ALTER TABLE and more"):
                 c.execute("ALTER TABLE jobs ADD COLUMN note text")
@@ -215,6 +216,7 @@ def test_a_locked_table_does_not_hold_it_up(queue):
             locker.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
             begin = time.monotonic()
             with queue.connect() as c:
+                c.execute("SET statement_timeout = '10s'")
                 c.execute("CALL qflow.wait('jobs', 500)")
             took = time.monotonic() - begin
             assert 0.5 <= took < 5
@@ -302,6 +304,7 @@ def test_an_expired_lease(queue):
     """Of another consumer who is gone: a fetch takes it back, so the wait ends; also when another's reap did."""
     queue.execute("SELECT qflow.alter_workflow('jobs', timeout_ms => 700)")
     with queue.connect() as c, queue.connect() as other:
+        c.execute("SET statement_timeout = '30s'")
         load(c, "jobs", 1)
         assert len(fetch(other, "jobs")) == 1
         with at_most(15, "an expired lease"):
@@ -341,7 +344,7 @@ def test_wait_and_fetch_do_not_chase_each_other(queue):
         # once it is free, it is found in time
     with queue.connect() as c, at_most(5, "a job set free"):
         load(c, "jobs", 1)
-        c.execute("CALL qflow.wait('jobs', %s)", (LONG,))
+        c.execute("CALL qflow.wait('jobs', 60000)")
         assert len(fetch(c, "jobs")) == 1
 
 
@@ -541,7 +544,7 @@ def test_woken(woken):
             with waiting(woken, plain) as waiter:
                 begin = time.monotonic()
                 cause(c, rows)
-                assert waiter.join().error is None
+                assert waiter.join(10).error is None
                 took.append(waiter.ended - begin - (0.3 if cause is by_requeue else 0))
             rows = fetch(other, "jobs", 10)
             assert len(rows) == 1 and ack(other, "jobs", rows) == 1
@@ -588,14 +591,20 @@ def test_who_is_paused_does_not_stand_in_the_way(woken, what):
     """A waiter of a paused workflow takes no waking from one of another workflow of the queue."""
     woken.execute("ALTER DATABASE w SET qflow.poll_interval_ms = 100")
     woken.execute("SELECT qflow.create_workflow('other', 'jobs')")
+    took = []
     with woken.connect() as c:
-        c.execute(f"SELECT qflow.pause_{what}('jobs')")
-        with waiting(woken, plain), waiting(woken, lambda w: w.execute("CALL qflow.wait('other', %s)", (LONG,))) as other:
-            if what == "queue":
-                load(c, "jobs", 1)
-                c.execute("SELECT qflow.resume_queue('jobs')")
-            begin = time.monotonic()
-            load(c, "jobs", 1)
-            assert other.join().error is None
-            print(f"returned after {1000 * (other.ended - begin):.0f} ms")
-            assert other.ended - begin < 5
+        for _ in range(3):
+            with waiting(woken, plain), waiting(woken, lambda w: w.execute("CALL qflow.wait('other', %s)", (LONG,))) as other:
+                c.execute(f"SELECT qflow.pause_{what}('jobs')")
+                time.sleep(1.3)  # both look again within a second, which nothing shows
+                if what == "queue":
+                    load(c, "jobs", 1)
+                begin = time.monotonic()
+                c.execute("SELECT qflow.resume_queue('jobs')") if what == "queue" else load(c, "jobs", 1)
+                assert other.join().error is None
+                took.append(other.ended - begin)
+            c.execute("SELECT qflow.resume_workflow('jobs'), qflow.resume_queue('jobs')")
+            go_through(c, "jobs")
+    print(f"returned after {1000 * max(took):.0f} ms at most")
+    # woken at once; out of the line where the queue is paused, and so at the next look, every 100 ms
+    assert sorted(took)[1] < (0.1 if what == "workflow" else 1)
