@@ -191,15 +191,6 @@ impl Slot {
         first.into_iter().for_each(|waiter| waiter.latch.set());
     }
 
-    /// Wakes who stands behind a waiter: for one that was woken for what it cannot take.
-    pub fn wake_next_after(&self, latch: Latch) {
-        let next = self.read().and_then(|notes| {
-            let at = notes.waiters.iter().position(|waiter| waiter.latch == latch)?;
-            notes.waiters.get(at + 1).copied()
-        });
-        next.into_iter().for_each(|waiter| waiter.latch.set());
-    }
-
     /// Puts the own session at the end of those that wait; false when there is no room. Whoever enlists sees to it that
     /// he is taken off however his process ends.
     pub fn enlist(&self) -> bool {
