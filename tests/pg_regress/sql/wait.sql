@@ -17,7 +17,6 @@ CALL qflow.wait('jobs', 86400001);
 CALL qflow.wait('jobs', 0, '[]');
 CALL qflow.wait('jobs', 0, '{"worker": 7}');
 CALL qflow.wait('jobs', 0, '{"gpu": 1}');
-CALL qflow.wait('jobs', 0, '{"bind": "session"}');
 CALL qflow.wait();
 CALL qflow.wait('jobs', '1s');
 SELECT qflow.wait('jobs');
@@ -25,7 +24,7 @@ SELECT qflow.wait('jobs');
 \set VERBOSITY sqlstate
 \pset tuples_only on
 CREATE TABLE hints (hints jsonb);
-INSERT INTO hints VALUES ('7'), ('null'), ('"x"'), ('{}'), ('{"": 1}'), ('{"timeout_ms": 0}'), ('{"on_busy": "x"}'), ('{"hold": "session"}'),
+INSERT INTO hints VALUES ('7'), ('null'), ('"x"'), ('{}'), ('{"": 1}'), ('{"timeout_ms": 0}'), ('{"on_busy": "x"}'),
     ('{"gpu": []}'), ('{"nosuch": 0}'), ('{"a": {"a": {"a": {}}}}');
 SELECT format('SELECT count(*) FROM qflow.fetch(''jobs'', hints => %L)', hints),
     format('CALL qflow.wait(''jobs'', 0, %L)', hints) FROM hints \gexec
