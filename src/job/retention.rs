@@ -39,6 +39,7 @@ use crate::host::{value, xact};
 use crate::queue::cache::Queue;
 use crate::queue::registry;
 use crate::queue::settings::QueueSettings;
+use crate::shmem::at_commit;
 
 mod age;
 #[cfg(test)]
@@ -225,8 +226,9 @@ fn remove(queue: &Queue, state: &mut State, found: &Found, left: &mut Left, outc
         let batch: Vec<i64> = old[at..].iter().take(state.at_once).copied().collect();
         let delete = || connected(|spi| queue.jobs.remove_old(spi, &batch, completed, failed));
         match attempt(AssertUnwindSafe(|| queue.keep_up(delete))) {
-            Ok(count) => {
-                removed += count;
+            Ok(gone) => {
+                make_known(queue, &gone);
+                removed += gone.len();
                 at += batch.len();
                 state.at_once = state.at_once.saturating_mul(2).min(REMOVALS);
             }
@@ -242,6 +244,15 @@ fn remove(queue: &Queue, state: &mut State, found: &Found, left: &mut Left, outc
         }
     }
     removed
+}
+
+/// What others are to know of jobs that were removed; of each, whether it had failed.
+fn make_known(queue: &Queue, gone: &[bool]) {
+    let failed = gone.iter().filter(|failed| **failed).count() as i64;
+    at_commit::change(&queue.slot, |change| {
+        change.moves.failed -= failed;
+        change.moves.completed -= gone.len() as i64 - failed;
+    });
 }
 
 /// Dates jobs that ended, so that they grow old from now on.

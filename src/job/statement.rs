@@ -275,7 +275,7 @@ const REMOVE_OLD: &str = "DELETE FROM {q} j
             AND l.updated_at{updated_zone} OPERATOR(pg_catalog.<=) CASE WHEN l.status OPERATOR(pg_catalog.=) 'completed' THEN $2
                 WHEN l.status OPERATOR(pg_catalog.=) 'failed' THEN $3 END
         ORDER BY l.id FOR UPDATE SKIP LOCKED))
-    RETURNING j.id::pg_catalog.int8";
+    RETURNING j.id::pg_catalog.int8, j.status OPERATOR(pg_catalog.=) 'failed'";
 
 const DATE_ENDED: &str = "UPDATE {q} j SET updated_at = $2{updated_zone}
     WHERE j.id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT l.id FROM {q} l

@@ -308,10 +308,10 @@ impl JobTable {
     }
 
     /// Deletes those of `ids` that are completed, or failed, and have not changed since a time, microseconds (`None`: none
-    /// of them); looked at again once they are locked. What others hold is left out. Answers how many.
-    pub fn remove_old(&self, spi: &Spi, ids: &[i64], completed: Option<i64>, failed: Option<i64>) -> Result<usize> {
+    /// of them); looked at again once they are locked. What others hold is left out. Answers of each whether it had failed.
+    pub fn remove_old(&self, spi: &Spi, ids: &[i64], completed: Option<i64>, failed: Option<i64>) -> Result<Vec<bool>> {
         let args = [value::bigints(ids), completed.and_then(value::timestamp), failed.and_then(value::timestamp)];
-        Ok(self.run(spi, Statement::RemoveOld, &args, Mode::Write)?.count())
+        Ok(self.run(spi, Statement::RemoveOld, &args, Mode::Write)?.iter().map(|row| row.flag(2)).collect())
     }
 
     /// Notes `now` as the time of the last change of jobs that have ended and have none; what others hold is left out.

@@ -73,9 +73,20 @@ pub fn change(slot: &Rc<Slot>, note: impl FnOnce(&mut Change)) {
     if !super::is_there() {
         return;
     }
-    let mut change = Box::new(Change::default());
-    note(&mut change);
-    add(xact::part(), News::Change(slot.clone(), change));
+    let part = xact::part();
+    let is_it = |piece: &&mut Piece| {
+        piece.part == part && matches!(&piece.news, News::Change(known, _) if known.key() == slot.key())
+    };
+    PIECES.with_borrow_mut(|pieces| match pieces.iter_mut().find(is_it).map(|piece| &mut piece.news) {
+        // A COPY comes here with every row.
+        Some(News::Change(_, change)) => note(change),
+        _ => {
+            let mut change = Box::new(Change::default());
+            note(&mut change);
+            pieces.push(Piece { part, news: News::Change(slot.clone(), change) });
+        }
+    });
+    xact::watch_endings(ended);
 }
 
 /// Wakes who waits for the queue: jobs became pending, now or at a time to come, or were left for others.

@@ -35,6 +35,7 @@ impl Change {
     /// What came after it in the same transaction.
     pub fn add(&mut self, later: Self) {
         self.moves.add(&later.moves);
+        self.acked += later.acked;
         self.acks.add(&later.acks);
         self.reason = later.reason.or_else(|| self.reason.take());
     }

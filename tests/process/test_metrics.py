@@ -171,6 +171,17 @@ def test_reaped_retried_purged_and_prepared(make_server):
         ack(c, "jobs", fetch(c, "jobs", 3))
         assert c.execute("SELECT qflow.purge_queue('jobs', 'completed')").fetchone()[0] == 3
         assert depths(c, "public.jobs") == counted(c, "jobs") == {"pending": 7, "in_progress": 0, "completed": 0, "failed": 0}
+        c.execute("SELECT qflow.alter_queue('jobs', retention_ms => 1, failed_retention_ms => 1)")
+        load(c, "jobs", 4)
+        assert set(outcomes(c, "jobs", fetch(c, "jobs", 2)).values()) == {"acked"}
+        assert set(outcomes(c, "jobs", fetch(c, "jobs", 2), "fail").values()) == {"failed"}
+
+        def removed():
+            c.execute("SELECT * FROM qflow.reap()")
+            return set(statuses(c, "jobs")) == {"pending"}
+
+        until(removed, what="old jobs removed")
+        assert depths(c, "public.jobs") == counted(c, "jobs") == {"pending": 7, "in_progress": 0, "completed": 0, "failed": 0}
         for end, more in (("ROLLBACK", 0), ("COMMIT", 5)):
             c.execute("BEGIN")
             load(c, "jobs", 5)
