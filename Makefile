@@ -1,10 +1,10 @@
 # qflow: what one needs day to day. `make` alone lists the targets; the work is in tools/.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check soak install run clean
+.PHONY: help setup demo test check soak bench-latency install run clean
 PG ?=
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 setup: ## install what is missing: PostgreSQL 14-18, libclang, cargo-pgrx (idempotent, cached)
 	@tools/setup.sh
 demo: setup ## the whole thing on real documents, on an embedded PostgreSQL 17; DOCS=dir for your own
@@ -15,6 +15,8 @@ check: setup ## format, clippy on 14-18, documentation, layer rules, install scr
 	@tools/check.sh $(PG)
 soak: setup ## all tests, the long ones at full size, on every version
 	@QFLOW_SOAK=1 PG_CONFIG="$(PG_CONFIG)" tools/test.sh $(PG)
+bench-latency: setup ## how soon a waiting consumer has a job, beside one that polls; ROUNDS=1000
+	@tools/bench.sh latency $(or $(ROUNDS),1000)
 install: setup ## the release build into any PostgreSQL: PG_CONFIG=/path/to/pg_config
 	@tools/install.sh release "$(PG_CONFIG)"
 run: setup ## an embedded server with qflow created, and psql on it; PG=14..18, default 17
