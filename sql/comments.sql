@@ -209,8 +209,9 @@ with the reason "lease expired" when no attempt is left. Also sweeps one chunk o
 each whose retention is over (at READ COMMITTED; reads at most 4,000), and forgets queues whose table is gone. Returns
 for each queue where it took back jobs how many it returned and how many failed; removed ones do not count.
 Acts as the owner of each table. Job and lease rows are taken FOR UPDATE SKIP LOCKED, and a locked table is waited for a
-second at most; what it skips comes back with the next pass. Until the background worker exists, call it from time to time (cron) for queues
-from which nobody fetches. An error of one queue is a WARNING and does not stop the others.';
+second at most; what it skips comes back with the next pass. Where qflow is preloaded a background worker does the same
+by itself; else call it from time to time (cron) for queues from which nobody fetches. An error of one queue is a WARNING
+and does not stop the others.';
 
 -- Looking
 
@@ -285,7 +286,7 @@ or taken back since the server started; NULL without preload, and for who may no
 COMMENT ON VIEW qflow.lease_status IS
 'One row for each lease of the queues on which the viewer may SELECT at least one column: jobs fetched, jobs not settled
 yet, start, deadline, the worker named in the hints and the backend that fetched. A deadline in the past: the lease
-waits to be reaped. bound is false and resources NULL in this version.';
+waits to be reaped. bound: it ends with the session that fetched. resources is NULL in this version.';
 
 -- Rights
 
