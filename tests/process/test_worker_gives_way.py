@@ -77,6 +77,27 @@ def test_a_copy_is_looked_after_too(make_server):
 
 
 @pytest.mark.every_version
+def test_drop_extension_waits_before_it_has_locked_anything(make_server):
+    """The worker is at a queue. Consumers of others go on while DROP EXTENSION waits for it."""
+    db = preloaded(make_server, queues=("stuck", "jobs"))
+    with db.connect() as c, db.connect() as dropper:
+        c.execute("""CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(3600); RETURN new; END $$;
+            CREATE TRIGGER hold BEFORE UPDATE ON stuck FOR EACH ROW WHEN (new.status = 'pending') EXECUTE FUNCTION hold()""")
+        lease_out(c, "stuck")
+        at_it = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'qflow worker' AND wait_event = 'PgSleep'"
+        worker = until(lambda: c.execute(at_it).fetchone(), what="the worker is at it")
+        dropping = threading.Thread(target=lambda: dropper.execute("DROP EXTENSION qflow CASCADE"))
+        dropping.start()
+        until(lambda: c.execute("SELECT true FROM pg_locks WHERE pid = %s AND NOT granted", (dropper.info.backend_pid,)).fetchone())
+        c.execute("SET lock_timeout = '1s'")
+        load(c, "jobs", 5)
+        assert ack(c, "jobs", fetch(c, "jobs", 5)) == 5
+        c.execute("SELECT pg_terminate_backend(%s)", worker)
+        dropping.join()
+        assert not lines(db.server, "deadlock")
+
+
+@pytest.mark.every_version
 def test_the_extension_dropped_and_made_again_under_load(make_server):
     """Consumers meet what they meet; the worker neither deadlocks with them nor fills the log."""
     db = preloaded(make_server, IDLE, "deadlock_timeout = 50ms")

@@ -58,6 +58,8 @@ def test_troubled_queues_beside_healthy_ones(make_server):
             assert tries(trouble)[:3] == ["next try in 1 s", "next try in 2 s", "next try in 4 s"]
         print(f"healthy queues beside them: {len(late)} rounds, late by at most {max(late)} ms, median {sorted(late)[len(late) // 2]}")
 
+        assert "statement timeout" in lines(db.server, f"queue {table('sleeps')}:")[0]
+
         pids = {worker_of(c)}
         for _, mended in TROUBLES.values():
             c.execute(mended or "SELECT 1")
