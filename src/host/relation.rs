@@ -37,15 +37,25 @@ fn lock(table: pg_sys::Oid, mode: u32) -> bool {
 /// Locks an extension for the rest of the transaction, so that a DROP EXTENSION waits before it has locked anything; false
 /// when it is not there.
 pub fn lock_extension(name: &std::ffi::CStr) -> bool {
-    // SAFETY: the name ends in NUL; `true` asks for an answer instead of an error. It may have gone while its lock was
-    // waited for.
+    // It may have gone while its lock was waited for.
+    extension(name).is_some_and(|found| {
+        lock_extension_again(found);
+        extension(name) == Some(found)
+    })
+}
+
+/// The extension with a name.
+pub fn extension(name: &std::ffi::CStr) -> Option<pg_sys::Oid> {
+    // SAFETY: the name ends in NUL; `true` asks for an answer instead of an error.
+    let found = unsafe { pg_sys::get_extension_oid(name.as_ptr(), true) };
+    (found != pg_sys::InvalidOid).then_some(found)
+}
+
+/// The same lock by the extension's oid, without a look whether it is still there.
+pub fn lock_extension_again(extension: pg_sys::Oid) {
+    // SAFETY: locks a number; the server frees it with the transaction.
     unsafe {
-        let extension = pg_sys::get_extension_oid(name.as_ptr(), true);
-        if extension == pg_sys::InvalidOid {
-            return false;
-        }
         pg_sys::LockDatabaseObject(pg_sys::ExtensionRelationId, extension, 0, pg_sys::AccessShareLock as i32);
-        pg_sys::get_extension_oid(name.as_ptr(), true) == extension
     }
 }
 

@@ -87,6 +87,7 @@ struct Cache {
     queues: HashMap<pg_sys::Oid, Rc<Queue>>,
     workflows: HashMap<String, Rc<Workflow>>,
     registry: Vec<pg_sys::Oid>,
+    extension: Option<pg_sys::Oid>,
 }
 
 /// How often a look-up is repeated while what it found changes under it.
@@ -183,14 +184,26 @@ fn is_current(queue: &Queue, purpose: Purpose) -> bool {
     !STALE.get()
 }
 
+/// DROP EXTENSION locks the extension first, then qflow's tables, then the queues. Who locked a queue and wanted qflow's
+/// tables then could deadlock with it: so everybody comes through here first, and waits while he holds nothing.
+fn pass_gate() {
+    let known = CACHE.with(|cache| cache.borrow().extension);
+    if let Some(extension) = known.or_else(|| relation::extension(c"qflow")) {
+        relation::lock_extension_again(extension);
+        CACHE.with(|cache| cache.borrow_mut().extension = Some(extension));
+    }
+}
+
 fn remembered<T>(
     look: impl Fn(&Cache) -> Option<Rc<T>>,
     load: impl FnOnce() -> Result<Option<Rc<T>>>,
 ) -> Result<Option<Rc<T>>> {
     listen();
+    pass_gate();
     if STALE.replace(false) {
         let old = CACHE.with(|cache| std::mem::take(&mut *cache.borrow_mut()));
         drop(old);
+        pass_gate();
     }
     if let Some(found) = CACHE.with(|cache| look(&cache.borrow())) {
         return Ok(Some(found));
