@@ -256,11 +256,12 @@ fn load_queue(table: pg_sys::Oid) -> Result<Option<Rc<Queue>>> {
 }
 
 /// From a session's first use of qflow on the database has a worker when there is something to do. A table that was
-/// restored, copied or adopted is to be looked through at once.
+/// restored, copied or adopted is to be looked through at once: told now, since a session that only looks may roll back
+/// what it looked with.
 fn make_known(row: &QueueRow) {
     shmem::database::own(true);
     if !row.is_at_home() {
-        at_commit::work_by(0);
+        at_commit::work_now_by(0);
     }
 }
 
