@@ -5,6 +5,7 @@ pub mod background;
 pub mod call;
 pub mod client;
 pub mod column_default;
+pub mod cost;
 pub mod encoding;
 pub mod exit;
 pub mod identity;

@@ -104,9 +104,9 @@ pub struct Marks {
     pub last_activity: AtomicI64,
     /// When a fetch last looked from the floor on, microseconds.
     pub looked_at: AtomicI64,
-    /// When one last looked for due jobs from the beginning, and how long it took, microseconds.
+    /// When one last looked for due jobs from the beginning, microseconds, and what that cost, buffers.
     pub looked_for_due_at: AtomicI64,
-    pub look_for_due_took: AtomicI64,
+    pub look_for_due_cost: AtomicI64,
     /// When the floor was last saved, microseconds.
     pub floor_saved_at: AtomicI64,
 }
@@ -279,7 +279,7 @@ impl Marks {
             &self.last_activity,
             &self.looked_at,
             &self.looked_for_due_at,
-            &self.look_for_due_took,
+            &self.look_for_due_cost,
             &self.floor_saved_at,
         ];
         counters.iter().chain(times).for_each(|counter| counter.store(0, Relaxed));

@@ -141,7 +141,7 @@ impl Search {
         self.due_from.begin();
         let more = queue.jobs.due(spi, self.now, after, limit, mode)?;
         if self.due.is_empty() {
-            spread::learn_due(queue, self.due_from, more.first(), self.now);
+            spread::learn_due(queue, self.due_from, &more, self.now);
         }
         self.due_complete = more.len() < limit;
         self.due.extend(more);

@@ -5,10 +5,9 @@
 //! `LOOK_EVERY` of a job's time.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
 
 use super::scan::fresh_place;
-use crate::host::xact;
+use crate::host::{cost, xact};
 use crate::job::floor::{Floor, Key, Reason, Segment, PRIORITIES};
 use crate::job::floor_store::is_turn;
 use crate::job::table::{Candidate, Place};
@@ -16,10 +15,11 @@ use crate::queue::cache::Queue;
 
 /// While others claim, one fetch in so many microseconds looks from the floor on.
 const LOOK_EVERY: i64 = 20_000;
-/// Where that is slow, one in so many microseconds looks for due jobs from the beginning.
+/// Where that is dear, one in so many microseconds looks for due jobs from the beginning.
 const LOOK_FOR_DUE_EVERY: i64 = 1_000_000;
-/// What is slow, microseconds: entries of jobs that were retried lie there, which nobody could remove yet.
-const SLOW: i64 = 2_000;
+/// What is dear, in buffers, besides four for each job found: entries of jobs that were retried lie there, which nobody
+/// could remove yet.
+const DEAR: i64 = 64;
 
 /// How a fetch looked.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,19 +77,19 @@ pub struct DueFrom {
     /// Microseconds; the smallest number: from the beginning.
     pub at: i64,
     version: Option<u64>,
-    begun: Instant,
+    begun: i64,
 }
 
 impl DueFrom {
-    /// The look begins: from here on it is timed.
+    /// The look begins: from here on its cost counts.
     pub fn begin(&mut self) {
-        self.begun = Instant::now();
+        self.begun = cost::buffers();
     }
 }
 
 /// From when on there may be due jobs; asked before the snapshot is taken with which they are looked for.
 pub fn due_from(queue: &Queue, now: i64) -> DueFrom {
-    let whole = DueFrom { at: i64::MIN, version: None, begun: Instant::now() };
+    let whole = DueFrom { at: i64::MIN, version: None, begun: 0 };
     let (Some(marks), Some(notes)) = (queue.slot.marks(), queue.slot.read()) else {
         return whole;
     };
@@ -98,7 +98,7 @@ pub fn due_from(queue: &Queue, now: i64) -> DueFrom {
         return whole;
     }
     let version = Some(notes.floor.due_version);
-    let is_cheap = marks.look_for_due_took.load(Relaxed) < SLOW;
+    let is_cheap = marks.look_for_due_cost.load(Relaxed) < DEAR;
     match is_cheap || is_turn(&marks.looked_for_due_at, now, LOOK_FOR_DUE_EVERY) {
         true => DueFrom { version, ..whole },
         false => DueFrom { version, at: notes.floor.due_from, ..whole },
@@ -107,14 +107,14 @@ pub fn due_from(queue: &Queue, now: i64) -> DueFrom {
 
 /// Learns from the first look for due jobs: before the first one found, or before now, there is none, unless one was
 /// given back meanwhile.
-pub fn learn_due(queue: &Queue, from: DueFrom, found: Option<&Candidate>, now: i64) {
-    let first = match found.map(|candidate| candidate.place) {
+pub fn learn_due(queue: &Queue, from: DueFrom, found: &[Candidate], now: i64) {
+    let first = match found.first().map(|candidate| candidate.place) {
         Some(Place::Due(at)) => at,
         _ => now,
     };
     if from.at == i64::MIN {
-        let took = from.begun.elapsed().as_micros() as i64;
-        queue.slot.marks().into_iter().for_each(|marks| marks.look_for_due_took.store(took, Relaxed));
+        let cost = cost::buffers() - from.begun - 4 * found.len() as i64;
+        queue.slot.marks().into_iter().for_each(|marks| marks.look_for_due_cost.store(cost, Relaxed));
     }
     if let (Some(version), Some(mut notes)) = (from.version, queue.slot.write()) {
         if notes.floor.due_version == version {

@@ -190,6 +190,8 @@ SELECT pg_current_xact_id() > '0';
 CALL qflow.wait('jobs', 0);
 ROLLBACK;
 -- several statements in one message are a block
+-- psql up to 14 shows the last result only
+\set SHOW_ALL_RESULTS off
 SELECT 'first'\; CALL qflow.wait('jobs', 20)\; SELECT 'last';
 INSERT INTO clock VALUES (now())\; CALL qflow.wait('jobs', 20);
 SELECT count(*) FROM clock;
