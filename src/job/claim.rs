@@ -55,14 +55,17 @@ pub fn claim(demand: &Demand, emit: impl FnMut(&Lease, Row)) -> Result<()> {
 
 /// Looks where nobody else is at work, if there is enough; else from the floor on.
 fn look(spi: &Spi, queue: &Queue, floor: Floor, wanted: usize, now: i64) -> Result<Search> {
-    if let Some(mut search) = Search::ahead(spi, queue, &floor, wanted, now)? {
-        search.lock_candidates(spi, queue)?;
-        if search.is_full() {
-            return Ok(search);
-        }
-        // What was locked is met again, and is this fetch's.
+    let Some(mut ahead) = Search::ahead(spi, queue, &floor, wanted, now)? else {
+        return Search::begin(spi, queue, floor, wanted, now);
+    };
+    ahead.lock_candidates(spi, queue)?;
+    if ahead.is_full() {
+        return Ok(ahead);
     }
-    Search::begin(spi, queue, floor, wanted, now)
+    // What is locked is this fetch's, and must not stay locked for nothing.
+    let mut whole = Search::begin(spi, queue, floor, wanted, now)?;
+    whole.take_over(ahead);
+    Ok(whole)
 }
 
 /// What waits in a queue.
@@ -92,7 +95,7 @@ fn make_known(demand: &Demand, lease: &Lease) {
         change.moves.pending -= jobs;
         change.moves.in_progress += jobs;
     });
-    at_commit::wake(slot);
+    at_commit::pass_on(slot);
     at_commit::work_by(lease.deadline);
     if demand.bound {
         binding::end_leases_at_exit();

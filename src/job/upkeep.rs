@@ -1,16 +1,16 @@
 //! What is done for a queue on nobody's behalf: expired leases, the sweep, retention. The worker and `reap()` both call it.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::host::identity::Settings;
 use crate::host::value;
 use crate::job::reap::{self, Reaped};
 use crate::job::retention;
 use crate::job::sweep;
-use crate::queue::cache::{self, Purpose, Queue};
+use crate::queue::cache::{self, ForNobody, Purpose, Queue};
 
 /// One pass over a queue: its name, and what it took back. Nothing where the table is no queue.
 pub fn look_after(table: pgrx::pg_sys::Oid) -> Result<Option<(String, Reaped)>> {
-    let _patience = patience();
+    let _terms = terms();
     let Some(queue) = open(table)? else {
         return Ok(None);
     };
@@ -23,7 +23,7 @@ pub fn look_after(table: pgrx::pg_sys::Oid) -> Result<Option<(String, Reaped)>> 
 
 /// Takes back what one transaction should: for a worker, which comes again.
 pub fn reap_some(table: pgrx::pg_sys::Oid) -> Result<Reaped> {
-    let _patience = patience();
+    let _terms = terms();
     match open(table)? {
         Some(queue) => reap::reap(&queue, &reap::SOME, value::now()),
         None => Ok(Reaped::default()),
@@ -32,7 +32,7 @@ pub fn reap_some(table: pgrx::pg_sys::Oid) -> Result<Reaped> {
 
 /// Sweeps one chunk of a queue, or looks through one of a table that was restored, copied or adopted.
 pub fn sweep(table: pgrx::pg_sys::Oid) -> Result<()> {
-    let _patience = patience();
+    let _terms = terms();
     match open(table)? {
         Some(queue) => sweep::persistent(&queue, value::now()).map(|_| ()),
         None => Ok(()),
@@ -42,7 +42,7 @@ pub fn sweep(table: pgrx::pg_sys::Oid) -> Result<()> {
 /// One step of a queue's retention; `anyway` as `retention::step` has it. To be done in a transaction, or an attempt, of its
 /// own: what is reaped must not be undone where old jobs cannot be removed.
 pub fn remove_old(table: pgrx::pg_sys::Oid, anyway: bool) -> Result<retention::Outcome> {
-    let _patience = patience();
+    let _terms = terms();
     match open(table)? {
         Some(queue) => retention::step(&queue, value::now(), anyway),
         None => Ok(retention::Outcome::default()),
@@ -52,16 +52,17 @@ pub fn remove_old(table: pgrx::pg_sys::Oid, anyway: bool) -> Result<retention::O
 /// Takes back the jobs of leases whose sessions have ended; how many leases are still there, because others have
 /// something of theirs locked.
 pub fn end_bound(table: pgrx::pg_sys::Oid, leases: &[i64]) -> Result<usize> {
-    let _patience = patience();
+    let _terms = terms();
     match open(table)? {
         Some(queue) => reap::end_bound(&queue, leases, value::now()),
         None => Ok(0),
     }
 }
 
-/// Somebody's LOCK TABLE must not keep the other queues waiting.
-fn patience() -> Settings {
-    Settings::change(&[(c"lock_timeout", c"1s")])
+/// Somebody's LOCK TABLE must not keep the other queues waiting; and whoever calls must not run the owner's triggers as
+/// himself.
+fn terms() -> (Settings, ForNobody) {
+    (Settings::change(&[(c"lock_timeout", c"1s")]), ForNobody::begin())
 }
 
 /// A queue whose jobs are to be changed as its table's owner. 55000 where they cannot be.
@@ -70,8 +71,7 @@ fn open(table: pgrx::pg_sys::Oid) -> Result<Option<std::rc::Rc<Queue>>> {
         return Ok(None);
     };
     if !queue.can_be_kept_up() {
-        // Whoever calls must not run the owner's triggers as himself.
-        return Err(Error::not_ready("only its consumers' fetches can, qflow.verify says why"));
+        return Err(cache::only_consumers());
     }
     Ok(Some(queue))
 }

@@ -34,6 +34,7 @@ pub fn wait(portions: &Portions, name: &str, timeout_ms: i64, find: impl Fn() ->
         let next_due = match portions.run(|| look(&find, &mut seat))? {
             Some(Look::Rows) if rest.is_none_or(|end| end <= Instant::now()) => {
                 promise::give(name);
+                seat.into_iter().for_each(Seat::leave_for_fetch);
                 return Ok(());
             }
             Some(Look::NotYet(next_due)) => next_due,

@@ -40,7 +40,7 @@ impl Queue {
     pub fn look<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<R> {
         match relation::owner_may_enter(self.row.table) {
             true => identity::restricted_as(self.owner, work),
-            false => work(),
+            false => as_caller(work),
         }
     }
 
@@ -49,13 +49,50 @@ impl Queue {
     pub fn keep_up<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<R> {
         match self.can_be_kept_up() {
             true => identity::restricted_as(self.owner, work),
-            false => work(),
+            false => as_caller(work),
         }
     }
 
     /// Whether jobs can be changed as the table's owner, restricted.
     pub fn can_be_kept_up(&self) -> bool {
         relation::owner_may_enter(self.row.table) && !self.has_deferred_triggers
+    }
+}
+
+thread_local! {
+    /// Whether what is done now is done for nobody: then it is never done as the caller.
+    static IS_FOR_NOBODY: Cell<bool> = const { Cell::new(false) };
+}
+
+fn as_caller<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
+    match IS_FOR_NOBODY.get() {
+        true => Err(only_consumers()),
+        false => work(),
+    }
+}
+
+/// 55000 for a table that its owner cannot keep up.
+pub fn only_consumers() -> Error {
+    Error::not_ready("only its consumers' fetches can, qflow.verify says why")
+}
+
+/// While this lives, jobs are looked at and changed as their table's owner, or not at all. Whoever works for nobody may be
+/// a superuser, and what he does may run the owner's triggers: one of them could revoke the very right that lets the
+/// owner's identity be used, and have the next statement run as the superuser.
+pub struct ForNobody {
+    before: bool,
+}
+
+impl ForNobody {
+    /// From now on.
+    pub fn begin() -> Self {
+        Self { before: IS_FOR_NOBODY.replace(true) }
+    }
+}
+
+impl Drop for ForNobody {
+    fn drop(&mut self) {
+        IS_FOR_NOBODY.set(self.before);
     }
 }
 

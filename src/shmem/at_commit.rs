@@ -24,6 +24,8 @@ enum News {
     Change(Rc<Slot>, Box<Change>),
     /// A queue may have jobs for who waits.
     Wake(Rc<Slot>),
+    /// Who was woken has fetched: there may be jobs left for the next.
+    PassOn(Rc<Slot>),
     /// A job is to be fetched from a time on, microseconds.
     Due(Rc<Slot>, i64),
     /// The worker has something to do at a time, microseconds.
@@ -89,7 +91,14 @@ pub fn change(slot: &Rc<Slot>, note: impl FnOnce(&mut Change)) {
     xact::watch_endings(ended);
 }
 
-/// Wakes who waits for the queue: jobs became pending, now or at a time to come, or were left for others.
+/// Wakes who waits next for the queue, after a claim. Listeners are not told: no job has come.
+pub fn pass_on(slot: &Rc<Slot>) {
+    if super::is_there() {
+        add(xact::part(), News::PassOn(slot.clone()));
+    }
+}
+
+/// Wakes who waits for the queue, and tells listeners: jobs became pending, now or at a time to come.
 pub fn wake(slot: &Rc<Slot>) {
     if !super::is_there() {
         return;
@@ -134,6 +143,7 @@ fn put(pieces: &mut Vec<Piece>, part: u32, news: News) {
                 change.add(std::mem::take(later));
                 return;
             }
+            (News::PassOn(slot), News::PassOn(other)) if slot.key() == other.key() => return,
             (News::Wake(slot), News::Wake(other)) if slot.key() == other.key() => return,
             (News::Due(slot, known), News::Due(other, at)) if slot.key() == other.key() => {
                 *known = *at.min(known);
@@ -185,12 +195,13 @@ fn ended(ending: Ending) {
 fn tell(ending: Ending) {
     let mut pieces = PIECES.take();
     // Who is woken must find what there is to be found.
-    pieces.sort_by_key(|piece| matches!(piece.news, News::Wake(_)));
+    pieces.sort_by_key(|piece| matches!(piece.news, News::Wake(_) | News::PassOn(_)));
     for piece in &pieces {
         match &piece.news {
             News::Count(slot, counter, by) => tell_count(slot, *counter, *by),
             News::Change(slot, change) => tell_change(slot, change, ending),
             News::Wake(slot) => tell_wake(slot),
+            News::PassOn(slot) => slot.wake_first(),
             News::Due(slot, at) => slot.look_for_due_from(*at),
             News::WorkBy(at) => work_now_by(*at),
         }
@@ -218,8 +229,8 @@ fn tell_wake(slot: &Slot) {
     slot.wake_first();
     let interval_ms = guc::notify_interval_ms();
     let is_first = || slot.marks().is_some_and(|marks| !marks.is_news.swap(true, std::sync::atomic::Ordering::SeqCst));
-    if interval_ms > 0 && is_first() {
-        database::notify_own_by(value::now().saturating_add(interval_ms * 1_000));
+    if interval_ms > 0 && is_first() && !database::notify_own_by(value::now().saturating_add(interval_ms * 1_000)) {
+        slot.marks().into_iter().for_each(|marks| marks.is_news.store(false, std::sync::atomic::Ordering::SeqCst));
     }
 }
 

@@ -112,9 +112,11 @@ pub fn wake_own_by(at: i64) {
     }
 }
 
-/// Listeners are to be notified at a time, microseconds; as `wake_own_by`, but a hint.
-pub fn notify_own_by(at: i64) {
-    own_quietly(false).into_iter().for_each(|slot| slot.notify_by(at));
+/// Listeners are to be notified at a time, microseconds; false where nobody will. Raises nothing.
+pub fn notify_own_by(at: i64) -> bool {
+    let slot = own_quietly(false);
+    slot.into_iter().for_each(|slot| slot.notify_by(at));
+    slot.is_some()
 }
 
 /// The slot of a database.

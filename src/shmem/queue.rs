@@ -197,6 +197,12 @@ impl Slot {
         self.change_waiters(|waiters| waiters.push(Waiter { latch: Latch::own() }).is_ok())
     }
 
+    /// Whether the own session is among them still: a slot that was given back and taken anew has forgotten it.
+    pub fn is_enlisted(&self) -> bool {
+        let own = Latch::own();
+        self.read().is_some_and(|notes| notes.waiters.iter().any(|waiter| waiter.latch == own))
+    }
+
     /// The opposite.
     pub fn delist(&self) {
         let own = Latch::own();

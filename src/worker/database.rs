@@ -28,6 +28,8 @@ const SETTINGS: &[(&CStr, &CStr)] = &[
     (c"client_min_messages", c"error"),
 ];
 
+/// Notifications that could not be sent are sent so much later, microseconds.
+const AFTER_FAILURE: i64 = 1_000_000;
 /// Sleeps no longer than this at a time, microseconds.
 const ROUND: i64 = 60_000_000;
 
@@ -36,6 +38,8 @@ thread_local! {
     static FORSAKEN: Cell<bool> = const { Cell::new(false) };
     /// Whether a pass has begun and not come to its end: what was due is noted nowhere else meanwhile.
     static IN_PASS: Cell<bool> = const { Cell::new(false) };
+    /// The same for notifications.
+    static IN_NEWS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The process.
@@ -75,7 +79,11 @@ pub extern "C-unwind" fn qflow_worker_main(argument: pg_sys::Datum) {
         }
         if slot.news_at() <= now {
             slot.begin_news();
-            notices::send();
+            IN_NEWS.set(true);
+            if !notices::send() {
+                slot.notify_by(now + AFTER_FAILURE);
+            }
+            IN_NEWS.set(false);
             busy_at = now;
             continue;
         }
@@ -94,6 +102,9 @@ fn leave() {
     let Some(slot) = database::own(false) else {
         return;
     };
+    if IN_NEWS.get() {
+        slot.notify_by(0);
+    }
     slot.leave();
     if FORSAKEN.get() {
         let oid = xact::database();

@@ -15,9 +15,9 @@ use crate::shmem::queue::Slot;
 
 const NOTIFY: &str = "SELECT pg_catalog.pg_notify('qflow', $1)";
 
-/// Names the queues that have news. What cannot be told now is told with the next news.
-pub fn send() {
-    let _ = transaction(c"qflow: notifying", || {
+/// Names the queues that have news; false where that did not succeed, and is to be tried again.
+pub fn send() -> bool {
+    let told = transaction(c"qflow: notifying", || {
         if !relation::lock_extension(c"qflow") {
             return Ok(());
         }
@@ -31,6 +31,7 @@ pub fn send() {
         }
         Ok(())
     });
+    told.is_ok()
 }
 
 fn tell(name: &str) -> Result<()> {

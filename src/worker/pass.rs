@@ -104,6 +104,7 @@ impl Worker {
             }
             Ok(None) => return Found::NoQflow,
             Err(caught) => {
+                database.has_prepared.store(true, SeqCst);
                 self.rest(database, &caught);
                 return Found::Nothing;
             }
@@ -143,9 +144,11 @@ impl Worker {
         }
         let registry = registry::table()?;
         // Before the leases are read: what commits in between shows in them, or is still prepared.
-        let is_asked = database.has_prepared.load(SeqCst) || database.passes.load(Relaxed) == 0;
+        let is_asked = database.has_prepared.swap(false, SeqCst) || database.passes.load(Relaxed) == 0;
         let any_prepared = is_asked && ended::any_prepared()?;
-        database.has_prepared.store(any_prepared, SeqCst);
+        if any_prepared {
+            database.has_prepared.store(true, SeqCst);
+        }
         let mut queues = Vec::new();
         for row in registry::all_queues()? {
             let slot = Slot::taken(registry, row.number);
@@ -178,11 +181,26 @@ impl Worker {
                 Outcome::Failed => trouble::standing(&queue.slot).0,
                 Outcome::Worked => next(queue, ended),
             });
-            let (again_at, has_removed) = self.retention.step(&queue.row, &queue.name);
+        }
+        // What a table's triggers do to a removal must not keep leases of other queues waiting.
+        for queue in &survey.queues {
+            let (again_at, has_removed) = self.remove_old(queue);
             has_worked |= has_removed;
             database.wake_by(again_at);
         }
         has_worked
+    }
+
+    /// A step of a queue's retention, unless the queue rests.
+    fn remove_old(&mut self, queue: &Due) -> (i64, bool) {
+        let (retry_at, _) = trouble::standing(&queue.slot);
+        if retry_at > value::now() {
+            return (retry_at, false);
+        }
+        trouble::mark(&queue.slot, true);
+        let done = self.retention.step(&queue.row, &queue.name);
+        trouble::mark(&queue.slot, false);
+        done
     }
 
     /// The queue whose turn it is to be swept.

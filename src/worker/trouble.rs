@@ -41,6 +41,11 @@ pub fn begin(slot: &Slot, name: &str, now: i64) -> bool {
     !was_in_hand
 }
 
+/// Notes whether a worker is at a queue: an end in the midst of it is seen by the next.
+pub fn mark(slot: &Slot, is_in_hand: bool) {
+    slot.marks().into_iter().for_each(|marks| marks.in_hand.store(is_in_hand, SeqCst));
+}
+
 /// Notes that all went well.
 pub fn passed(slot: &Slot) {
     slot.marks().into_iter().for_each(|marks| marks.in_hand.store(false, SeqCst));

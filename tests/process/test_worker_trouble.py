@@ -1,8 +1,8 @@
 """One queue that cannot be looked after, each kind of trouble beside healthy ones; and whose rights the worker has."""
 import pytest
 
-from jobs import until
-from workers import lease_out, lines, make_jobs, preloaded, until_back, worker_of, workers
+from jobs import fetch, until
+from workers import SHORT, lease_out, lines, make_jobs, preloaded, until_back, worker_of, workers
 
 TIMEOUT = "qflow.worker_statement_timeout_ms = 1200"  # a lock is waited for a second
 # How it is broken, how it is mended. The table belongs to `owner`, in his schema.
@@ -169,3 +169,36 @@ def test_a_queue_of_qflows_own_that_is_locked(make_server):
         assert ["next try in 1 s", "next try in 2 s"] == [line[line.index("next try"):] for line in tries[:2]]
         locker.execute("ROLLBACK")
         until_back(c)
+
+
+@pytest.mark.every_version
+def test_an_owner_who_locks_himself_out_in_the_midst(make_server):
+    """A trigger revokes the right that lets the worker act as the owner: what follows in the same transaction must not run
+    as the worker, who is a superuser."""
+    db = preloaded(make_server, queues=())
+    with db.connect() as c:
+        c.execute("CREATE ROLE evil LOGIN; GRANT CREATE ON DATABASE jobs TO evil; CREATE TABLE public.seen (who text)")
+        c.execute("GRANT INSERT ON public.seen TO PUBLIC")
+        with db.connect(user="evil") as owner:
+            owner.execute("""CREATE SCHEMA s;
+                CREATE FUNCTION s.trap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                    INSERT INTO public.seen VALUES (current_user);
+                    REVOKE USAGE ON SCHEMA s FROM evil;
+                    RETURN new; END $$""")
+            owner.execute("SELECT qflow.create_queue('s.jobs', retries => 100, workflow => 'jobs')")
+            owner.execute("""INSERT INTO s.jobs (data) SELECT '{}' FROM generate_series(1, 4);
+                CREATE TRIGGER trap BEFORE UPDATE ON s.jobs FOR EACH ROW WHEN (new.status = 'pending')
+                    EXECUTE FUNCTION s.trap()""")
+            # Two leases that end together, so that one transaction of the worker meets both.
+            with owner.transaction():
+                for _ in range(2):
+                    assert len(fetch(owner, "jobs", 2, hints=SHORT)) == 2
+        tried = "SELECT count(*) FROM qflow.health() WHERE check_name = 'queue' AND NOT ok"
+        until(lambda: "could not look after queue s.jobs" in db.server.log(), 30, "the worker has failed at it")
+        c.execute("SELECT * FROM qflow.reap()")
+        # What the trigger noted as somebody was rolled back with what failed; nothing was noted as a superuser.
+        assert c.execute("SELECT DISTINCT who FROM public.seen WHERE who <> 'evil'").fetchall() == []
+        assert c.execute(tried).fetchone() == (1,)
+        # as its owner gets in again, all is taken back
+        c.execute("GRANT USAGE ON SCHEMA s TO evil; DROP FUNCTION s.trap() CASCADE")
+        until(lambda: c.execute("SELECT count(*) FROM s.jobs WHERE status = 'pending'").fetchone() == (4,), 60, "all back")

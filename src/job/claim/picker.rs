@@ -63,6 +63,18 @@ impl Picker {
         }
     }
 
+    /// What was locked, to go on with other candidates. Those that were not to be had may be tried again.
+    pub fn begun_anew(self) -> Self {
+        let tried = self.locked.iter().copied().collect();
+        Self {
+            bytes: self.bytes,
+            due_locked: self.due_locked,
+            tried,
+            locked: self.locked,
+            ..Self::new(self.wanted, self.max_bytes)
+        }
+    }
+
     /// How many are still missing.
     pub fn missing(&self) -> usize {
         self.wanted.saturating_sub(self.locked.len())

@@ -89,6 +89,11 @@ impl Search {
         Ok(Some(search).filter(|search| search.found() >= wanted))
     }
 
+    /// Goes on with what another look of the same fetch has locked.
+    pub fn take_over(&mut self, other: Self) {
+        self.picker = other.picker.begun_anew();
+    }
+
     /// Whether nothing more can be had.
     pub fn is_full(&self) -> bool {
         self.picker.is_full()
@@ -140,7 +145,7 @@ impl Search {
         };
         self.due_from.begin();
         let more = queue.jobs.due(spi, self.now, after, limit, mode)?;
-        if self.due.is_empty() {
+        if self.due.is_empty() && queue.jobs.shows_everything() {
             spread::learn_due(queue, self.due_from, &more, self.now);
         }
         self.due_complete = more.len() < limit;

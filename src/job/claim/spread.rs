@@ -94,7 +94,8 @@ pub fn due_from(queue: &Queue, now: i64) -> DueFrom {
         return whole;
     };
     // What this transaction gave back itself is noted only when it commits; an old snapshot teaches nothing.
-    if xact::own_xid().is_some() || !xact::is_read_committed() {
+    // Nor does what row security leaves to be seen.
+    if xact::own_xid().is_some() || !xact::is_read_committed() || !queue.jobs.shows_everything() {
         return whole;
     }
     let version = Some(notes.floor.due_version);

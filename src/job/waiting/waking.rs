@@ -24,7 +24,7 @@ pub struct Seat {
 impl Seat {
     /// Takes a place at a queue; keeps the one that is there if it is at that queue. Without room there is none.
     pub fn take(seat: &mut Option<Self>, slot: &Rc<Slot>) {
-        if seat.as_ref().is_some_and(|seat| seat.slot.key() == slot.key()) {
+        if seat.as_ref().is_some_and(|seat| seat.slot.key() == slot.key() && slot.is_enlisted()) {
             return;
         }
         *seat = None; // leaves before it enters: one session has one place
@@ -32,12 +32,17 @@ impl Seat {
     }
 }
 
+impl Seat {
+    /// Leaves with what one was woken for: the fetch that follows wakes the next.
+    pub fn leave_for_fetch(self) {
+        LISTED.take().into_iter().for_each(|slot| slot.delist());
+    }
+}
+
 impl Drop for Seat {
+    /// Who leaves otherwise may have been woken and has not looked since: then the next one does.
     fn drop(&mut self) {
-        match std::thread::panicking() {
-            true => pass_on(),
-            false => leave(),
-        }
+        pass_on();
     }
 }
 
@@ -48,11 +53,6 @@ fn enlist(slot: &Rc<Slot>) -> Option<Seat> {
     slot.enlist().then_some(seat)
 }
 
-fn leave() {
-    LISTED.take().into_iter().for_each(|slot| slot.delist());
-}
-
-/// For who is cancelled, or ends: he may have been woken and has not looked, so the next one does.
 fn pass_on() {
     LISTED.take().into_iter().for_each(|slot| {
         slot.delist();
