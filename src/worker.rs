@@ -2,6 +2,7 @@
 //! each that has something to do; the worker does it, waits for more, and leaves after a while of nothing, so that it is
 //! not in the way of who wants to drop or copy the database. See `docs/architecture.md`.
 
+mod counting;
 mod database;
 mod ended;
 mod launcher;

@@ -240,6 +240,8 @@ fn decode(evidence_end: u64, starts: &[i64], open: &[i64], skipped: &[i64]) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::floor::{MAX_OPEN, MAX_SKIPPED};
+    use crate::shmem::floor::SharedFloor;
 
     #[test]
     fn what_is_saved_is_what_is_read() {
@@ -253,5 +255,16 @@ mod tests {
         let floor = decode(99, &starts, &open, &skipped).unwrap_or_default();
         assert_eq!(unpack(&pack(&floor)), Some(floor.clone()));
         assert_eq!(unpack(&pack(&floor)[..30]), None);
+    }
+
+    #[test]
+    fn the_longest_floor_fits_into_shared_memory() {
+        let mut floor = Floor { evidence_end: 99, ..Floor::default() };
+        floor.open = (0..MAX_OPEN as u64).map(|xid| (xid, (0, 0))).collect();
+        floor.skipped = vec![Run { priority: 4, first: Key::before(1), last: Key::before(2) }; MAX_SKIPPED];
+        let mut shared = SharedFloor::default();
+        shared.offer(7, floor.rank(), &pack(&floor));
+        assert_eq!(shared.get(7).and_then(|words| unpack(&words)), Some(floor));
+        assert_eq!(shared.get(8), None);
     }
 }

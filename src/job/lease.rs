@@ -225,9 +225,14 @@ pub fn add(new: &NewLease) -> Result<()> {
 pub fn lock(queue: i64, ids: &[i64]) -> Result<Vec<Lease>> {
     const TYPES: [pg_sys::Oid; 2] = [pg_sys::INT8ARRAYOID, pg_sys::INT8OID];
     let args = [value::bigints(ids), value::bigint(queue)];
+    leases(LOCK, &TYPES, &args)
+}
+
+/// The leases that a statement returns, run as the extension's owner.
+fn leases(sql: &'static str, types: &[pg_sys::Oid], args: &[value::Arg]) -> Result<Vec<Lease>> {
     as_owner(|| {
         connected(|spi| {
-            let rows = kept(spi, LOCK, &TYPES)?.run(spi, &args, Mode::Write)?;
+            let rows = kept(spi, sql, types)?.run(spi, args, Mode::Write)?;
             let leases: Result<Vec<Lease>> = rows.iter().map(|row| lease_of(&row)).collect();
             leases
         })
@@ -245,26 +250,14 @@ pub fn lock_expired(queue: i64, now: i64, after: (i64, i64), limit: i64) -> Resu
         value::bigint(after.1),
         value::bigint(limit),
     ];
-    as_owner(|| {
-        connected(|spi| {
-            let rows = kept(spi, LOCK_EXPIRED, &TYPES)?.run(spi, &args, Mode::Write)?;
-            let leases: Result<Vec<Lease>> = rows.iter().map(|row| lease_of(&row)).collect();
-            leases
-        })
-    })
+    leases(LOCK_EXPIRED, &TYPES, &args)
 }
 
 /// Locks those of a queue's leases that nobody else has locked, ascending.
 pub fn lock_free(queue: i64, ids: &[i64]) -> Result<Vec<Lease>> {
     const TYPES: [pg_sys::Oid; 2] = [pg_sys::INT8ARRAYOID, pg_sys::INT8OID];
     let args = [value::bigints(ids), value::bigint(queue)];
-    as_owner(|| {
-        connected(|spi| {
-            let rows = kept(spi, LOCK_FREE, &TYPES)?.run(spi, &args, Mode::Write)?;
-            let leases: Result<Vec<Lease>> = rows.iter().map(|row| lease_of(&row)).collect();
-            leases
-        })
-    })
+    leases(LOCK_FREE, &TYPES, &args)
 }
 
 /// How many of these leases there are.

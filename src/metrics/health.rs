@@ -10,9 +10,9 @@ use crate::host::spi::{connected, once};
 use crate::host::{relation, value, xact};
 use crate::job::shape::Shape;
 use crate::queue::check::Check;
-use crate::queue::name;
 use crate::queue::registry::{self, QueueRow};
 use crate::queue::service::{service, Service};
+use crate::queue::{catalog, gaps, name};
 use crate::shmem::queue::Slot;
 use crate::shmem::server::server;
 use crate::shmem::{self, database, queue};
@@ -22,9 +22,6 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 const INSTALLED: &str = "SELECT e.extversion FROM pg_catalog.pg_extension AS e
     WHERE e.extname OPERATOR(pg_catalog.=) 'qflow'";
-
-const DEFERRED: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger AS t
-    WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 AND t.tginitdeferred)";
 
 const PREPARED: &str = "SELECT pg_catalog.count(*), pg_catalog.min(p.gid) FROM pg_catalog.pg_prepared_xact() AS p
     WHERE p.dbid OPERATOR(pg_catalog.=) $1
@@ -186,28 +183,13 @@ fn queue_troubles(row: &QueueRow, name: &str, slot: &Slot) -> Result<Vec<Check>>
     {
         found.push(Check::gap(NAME, format!("{name}: {}", error.message()), verify.clone()));
     }
-    if !relation::owner_may_enter(row.table) {
-        let detail = format!("{name}: its owner has no USAGE on its schema, so only fetches can look after it");
-        let schema = relation::display_schema(row.table);
-        found.push(Check::gap(NAME, detail, format!("GRANT USAGE ON SCHEMA {schema} TO the table's owner.")));
-    }
-    if has_deferred_triggers(row.table)? {
-        let detail = format!(
-            "{name}: a deferred trigger or foreign key cannot be started by the worker, so only fetches can look after it"
-        );
-        found.push(Check::gap(
-            NAME,
-            detail,
-            "ALTER TABLE ... ALTER CONSTRAINT ... NOT DEFERRABLE, or drop the trigger.",
-        ));
+    let owner = catalog::table(row.table)?.map(|table| table.owner).unwrap_or_default();
+    for (obstacle, remedy) in gaps::obstacles(row.table, &owner, &catalog::triggers(row.table)?) {
+        let detail = format!("{name}: {obstacle}, so only fetches can look after it");
+        found.push(Check::gap(NAME, detail, remedy));
     }
     found.extend(failure(row, name, slot, &verify));
     Ok(found)
-}
-
-fn has_deferred_triggers(table: pg_sys::Oid) -> Result<bool> {
-    let args = [(pg_sys::OIDOID, value::oid(table))];
-    connected(|spi| Ok(once(spi, DEFERRED, &args)?.first().is_some_and(|row| row.flag(1))))
 }
 
 /// What the worker met. A message may quote a row: it is for who may read them all.

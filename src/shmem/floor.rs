@@ -1,10 +1,10 @@
 //! What all sessions share of a queue's claim floor: the floor itself, packed; where the newest claim ended, so that
 //! fetchers at work together do not walk over each other's jobs; and from when on there may be due jobs.
 
-/// Words of the longest floor: its head, 10 starts of 2, 64 open transactions of 3, 256 skipped runs of 5.
-const WORDS: usize = 4 + 20 + 64 * 3 + 256 * 5;
-/// Number of priorities.
-const PRIORITIES: usize = 10;
+use crate::job::floor::{MAX_OPEN, MAX_SKIPPED, PRIORITIES};
+
+/// Words of the longest floor, as `floor_store` packs it: its head, starts, open transactions, skipped runs.
+const WORDS: usize = 4 + 2 * PRIORITIES + 3 * MAX_OPEN + 5 * MAX_SKIPPED;
 
 /// A floor as numbers, and which of two is newer.
 #[derive(Default)]

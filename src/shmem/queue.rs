@@ -177,8 +177,14 @@ impl Slot {
         }
     }
 
-    /// Notes that a fetch of a workflow runs.
+    /// Notes that a fetch of a workflow runs; to a tenth of a second, so that fetches do not wait for each other here.
     pub fn fetched(&self, workflow: &str, now: i64) {
+        const PRECISION: i64 = 100_000;
+        let is_recent = |at: i64| at <= now && now - at < PRECISION;
+        let known = self.read().and_then(|notes| notes.known.consumers.get(workflow).map(|known| known.fetched_at));
+        if known.is_some_and(is_recent) {
+            return;
+        }
         self.write().into_iter().for_each(|mut notes| notes.known.consumers.fetched(workflow, now));
     }
 

@@ -54,8 +54,8 @@ fn leave() {
 /// What the launcher remembers.
 #[derive(Default)]
 struct Launcher {
-    /// Workers that it started, with when.
-    started: HashMap<Oid, (Started, i64)>,
+    /// Workers that it started.
+    started: HashMap<Oid, Started>,
     /// When a database may be tried again.
     not_before: HashMap<Oid, i64>,
     /// Databases still to be looked into; nothing: they were not listed yet.
@@ -92,7 +92,7 @@ fn end_stuck(database: &Database, now: i64) -> i64 {
 impl Launcher {
     /// Starts what is needed; when to look around again, microseconds.
     fn look_around(&mut self, now: i64) -> i64 {
-        self.started.retain(|_, (started, _)| !started.is_gone());
+        self.started.retain(|_, started| !started.is_gone());
         if self.unseen.is_none() || now - self.cleaned_at >= ROUND {
             self.list(now);
         }
@@ -156,7 +156,7 @@ impl Launcher {
         match background::start(WORKER, WORKER, "qflow_worker_main", oid) {
             Some(started) => {
                 server().into_iter().for_each(|server| server.no_worker_slot_since.store(0, Relaxed));
-                self.started.insert(oid, (started, now));
+                self.started.insert(oid, started);
                 NEVER
             }
             None => {

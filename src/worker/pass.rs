@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
+use super::counting;
 use super::ended::{self, Ended};
 use super::retention::Retention;
 use super::trouble;
@@ -12,7 +13,6 @@ use crate::guc;
 use crate::host::subtransaction::Caught;
 use crate::host::{background, relation, value, xact};
 use crate::job::{lease, upkeep};
-use crate::metrics::depths::{self, For};
 use crate::queue::registry::{self, QueueRow};
 use crate::shmem::database::{self, Database};
 use crate::shmem::queue::{self, Slot};
@@ -26,9 +26,6 @@ const PREPARED_ROUND: i64 = 5_000_000;
 const SWEEP_ROUND: i64 = 1_000_000;
 /// Queues whose tables are gone are removed so often while the worker is up, microseconds.
 const ORPHAN_ROUND: i64 = 60_000_000;
-
-/// Longer than this a pass does not count jobs, if one count does not take longer, microseconds.
-const MOST_COUNTING: i64 = 500_000;
 
 /// What a pass found.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -111,7 +108,7 @@ impl Worker {
         };
         let has_worked = self.serve_all(&survey, database);
         self.remove_orphans(value::now());
-        if !count(&survey.queues) {
+        if !counting::count(survey.queues.iter().map(|queue| (&queue.row, &queue.slot))) {
             database.wake_by(0);
         }
         if survey.any_prepared {
@@ -322,30 +319,4 @@ fn next(queue: &Due, ended: &[i64]) -> i64 {
         }
         Err(_) => now + AGAIN,
     }
-}
-
-/// Counts the jobs of queues of which nobody knows how many there are, or whose numbers are old; false when some are left
-/// for the next pass, so that what is due has not to wait.
-fn count(queues: &[Due]) -> bool {
-    let begun_at = value::now();
-    for queue in queues {
-        let now = value::now();
-        if depths::count_at(&queue.slot).is_none_or(|at| at > now) {
-            continue;
-        }
-        if now - begun_at > MOST_COUNTING {
-            return false;
-        }
-        // What cannot be counted, or not in time, is counted by who looks.
-        let counted = transaction(c"qflow: counting jobs", || {
-            if relation::lock_extension(c"qflow") {
-                depths::counted(&queue.row, For::Memory)?;
-            }
-            Ok(())
-        });
-        if counted.is_err() {
-            depths::put_off(&queue.slot, now);
-        }
-    }
-    true
 }

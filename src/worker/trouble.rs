@@ -48,7 +48,7 @@ pub fn mark(slot: &Slot, is_in_hand: bool) {
 
 /// Notes that all went well.
 pub fn passed(slot: &Slot) {
-    slot.marks().into_iter().for_each(|marks| marks.in_hand.store(false, SeqCst));
+    mark(slot, false);
     ELSEWHERE.with_borrow_mut(|known| known.remove(&slot.key().number));
     if standing(slot).1 > 0 {
         if let Some(mut notes) = slot.write() {
@@ -57,9 +57,9 @@ pub fn passed(slot: &Slot) {
     }
 }
 
-/// Notes that it did not, and says so; when the queue is tried again, microseconds.
-pub fn failed(slot: &Slot, name: &str, now: i64, caught: &Caught) -> i64 {
-    slot.marks().into_iter().for_each(|marks| marks.in_hand.store(false, SeqCst));
+/// Notes that it did not, and says so.
+pub fn failed(slot: &Slot, name: &str, now: i64, caught: &Caught) {
+    mark(slot, false);
     let failures = standing(slot).1.saturating_add(1);
     let pause = rest(failures);
     match slot.write() {
@@ -77,7 +77,6 @@ pub fn failed(slot: &Slot, name: &str, now: i64, caught: &Caught) -> i64 {
         format!("qflow could not look after queue {name}: {message} ({sqlstate}); next try in {} s", pause / 1_000_000),
         "Jobs of this queue are not taken back meanwhile; qflow.health() and qflow.verify() say more.",
     );
-    now + pause
 }
 
 #[cfg(test)]

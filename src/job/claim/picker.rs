@@ -239,6 +239,21 @@ mod tests {
     }
 
     #[test]
+    fn what_was_locked_is_kept_when_the_look_begins_anew() {
+        let found: Vec<_> = (1..=4).map(fresh).collect();
+        let mut picker = Picker::new(3, 35);
+        let pick = picker.pick(&Choice { due: &[], fresh: &found[2..], fresh_complete: true });
+        picker.note(&pick, is_due, &HashSet::from([4]));
+        let mut picker = picker.begun_anew();
+        assert_eq!((picker.locked.as_slice(), picker.missing(), picker.bytes), ([4].as_slice(), 2, 10));
+        // the one that was refused may be free by now; the one that is held counts once
+        let pick = picker.pick(&Choice { due: &[], fresh: &found, fresh_complete: true });
+        picker.note(&pick, is_due, &HashSet::from([1, 2]));
+        assert_eq!(picker.locked, [4, 1, 2]);
+        assert!(picker.is_full() && !picker.tried.contains(&3));
+    }
+
+    #[test]
     fn further_ones_are_not_tried_out_of_order() {
         let fresh: Vec<_> = [9, 1, 2, 3, 8, 4].map(fresh).to_vec();
         assert_eq!(run(1, 1_000, &[], &fresh, &[9, 1, 2]), [3]);

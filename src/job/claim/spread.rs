@@ -116,6 +116,10 @@ pub fn learn_due(queue: &Queue, from: DueFrom, found: &[Candidate], now: i64) {
     if from.at == i64::MIN {
         let cost = cost::buffers() - from.begun - 4 * found.len() as i64;
         queue.slot.marks().into_iter().for_each(|marks| marks.look_for_due_cost.store(cost, Relaxed));
+        // Where looking is cheap nobody asks, and a fetch need not wait for the lock.
+        if cost < DEAR {
+            return;
+        }
     }
     if let (Some(version), Some(mut notes)) = (from.version, queue.slot.write()) {
         if notes.floor.due_version == version {
