@@ -73,6 +73,8 @@ def test_no_worker_can_be_started(make_server):
             assert "two" not in workers(c)
             assert len(lines(server, "no slot is left for a background worker")) == 1
             assert "max_worker_processes" in server.log()
+            wrong = dict(d.execute("SELECT check_name, remedy FROM qflow.health() WHERE NOT ok").fetchall())
+            assert "max_worker_processes" in wrong["worker_slots"], wrong
             locker.execute("ROLLBACK")
         until_back(c)
         until(lambda: "one" not in workers(c), what="the first worker left")
@@ -86,6 +88,7 @@ def test_no_launcher_can_be_started(make_server):
     db, = with_qflow(server, "jobs")
     with db.connect() as c:
         assert workers(c, "launcher") == {}
+        assert {"launcher", "worker"} <= {row[0] for row in c.execute("SELECT check_name FROM qflow.health() WHERE NOT ok")}
         lease_out(c, hints={"timeout_ms": 1})
         until(lambda: {row.attempt for row in fetch(c, "jobs", 10)} == {2}, what="jobs back by a fetch")
 
@@ -97,6 +100,7 @@ def test_workers_switched_off_and_on(make_server):
         lease_out(c, hints={"timeout_ms": 1})
         until(lambda: {row.attempt for row in fetch(c, "jobs", 10, hints={"timeout_ms": 1})} == {2}, what="back by a fetch")
         assert workers(c) == {} and held(c) == 5
+        assert c.execute("SELECT detail FROM qflow.health() WHERE check_name = 'worker' AND NOT ok").fetchone() == ("switched off",)
         c.execute("ALTER SYSTEM SET qflow.worker = on")
         c.execute("SELECT pg_reload_conf()")
         until_back(c)
