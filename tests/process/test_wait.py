@@ -385,7 +385,7 @@ def test_on_a_standby(make_server):
 
 def test_waiting_is_quiet(make_server):
     """50 looks write no log and take no transaction id; memory does not grow with them. Nobody else is there to take one."""
-    queue = make_server("autovacuum = off", "qflow.worker = off").create_database("w")
+    queue = make_server("autovacuum = off").create_database("w")
     queue.execute("SELECT qflow.create_queue('jobs')")
     with queue.connect() as c, queue.connect() as other:
         state = lambda: other.execute(
