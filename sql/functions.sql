@@ -175,6 +175,34 @@ CREATE FUNCTION qflow.extend(
 ) RETURNS TABLE (lease bigint, lease_until timestamptz)
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qflow_extend';
 
+-- What consumers must not share beyond its capacity.
+CREATE FUNCTION qflow.create_resource(
+    resource text,
+    capacity bigint,
+    kind text = 'slots'
+) RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qflow_create_resource';
+
+CREATE FUNCTION qflow.alter_resource(
+    resource text,
+    capacity bigint
+) RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qflow_alter_resource';
+
+CREATE FUNCTION qflow.drop_resource(
+    resource text
+) RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qflow_drop_resource';
+
+CREATE FUNCTION qflow.break_lease(
+    lease bigint
+) RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qflow_break_lease';
+
+-- They concern every consumer of the database: only for whom a superuser grants them to.
+REVOKE EXECUTE ON FUNCTION qflow.create_resource(text, bigint, text), qflow.alter_resource(text, bigint),
+    qflow.drop_resource(text), qflow.break_lease(bigint) FROM PUBLIC;
+
 CREATE FUNCTION qflow.reap() RETURNS TABLE (queue text, returned bigint, failed bigint)
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qflow_reap';
 
@@ -248,6 +276,10 @@ CREATE FUNCTION qflow.lease_status_rows() RETURNS TABLE (lease bigint, workflow 
         resources jsonb)
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qflow_lease_status_rows';
 
+CREATE FUNCTION qflow.resource_status_rows() RETURNS TABLE (resource text, kind text, capacity bigint, slot bigint,
+        units bigint, lease bigint, workflow text, worker text, pid integer, since timestamptz, lease_until timestamptz)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qflow_resource_status_rows';
+
 -- Called by queue tables: the default of their enqueued_xid column and the trigger that returns jobs. Both must stay
 -- executable by everyone who inserts.
 CREATE FUNCTION qflow.enqueued_xid(queue bigint) RETURNS xid8
@@ -265,3 +297,6 @@ ALTER TABLE qflow.queue ENABLE ALWAYS TRIGGER registry_changed;
 CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON qflow.workflow
     FOR EACH STATEMENT EXECUTE FUNCTION qflow.registry_changed();
 ALTER TABLE qflow.workflow ENABLE ALWAYS TRIGGER registry_changed;
+CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON qflow.resource
+    FOR EACH STATEMENT EXECUTE FUNCTION qflow.registry_changed();
+ALTER TABLE qflow.resource ENABLE ALWAYS TRIGGER registry_changed;

@@ -67,6 +67,39 @@ CREATE INDEX ON qflow.lease (queue, deadline);
 -- Leases that end with their sessions; others are not in it.
 CREATE INDEX lease_bound_idx ON qflow.lease (backend_pid) WHERE bound;
 
+-- Resources that users made, and built-in ones whose capacity they changed: gpu, cpu_cores and memory_gb need no row.
+CREATE TABLE qflow.resource (
+    resource            text        PRIMARY KEY,
+    kind                text        NOT NULL,
+    capacity            bigint,
+    created_at          timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+
+-- Who holds what: one row for each slot that is taken, and for each consumer of units. It is the truth about the slot
+-- until the last lease on it has ended. With by_session the session that fetched holds a lock beside it.
+CREATE TABLE qflow.holder (
+    id                  bigint      PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    since               timestamptz NOT NULL,
+    backend_start       timestamptz NOT NULL,
+    backend_pid         integer     NOT NULL,
+    database_oid        oid         NOT NULL,
+    by_session          boolean     NOT NULL,
+    resource            text        NOT NULL,
+    slot                bigint,
+    units               bigint,
+    workflow            text        NOT NULL,
+    worker              text,
+    UNIQUE (resource, slot)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 200);
+
+-- The leases on it: a consumer with a worker name may have several on one slot.
+CREATE TABLE qflow.holder_lease (
+    lease               bigint      NOT NULL,
+    holder              bigint      NOT NULL,
+    PRIMARY KEY (lease, holder)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 200);
+CREATE INDEX ON qflow.holder_lease (holder);
+
 -- Claim floors: where in its index a fetch starts to look, per queue. Several copies of one hint, so that saving one
 -- never waits for somebody else's open transaction; not dumped, worth nothing in another cluster.
 CREATE TABLE qflow.floor (
@@ -99,7 +132,7 @@ CREATE TABLE qflow.lease_incarnation (
     incarnation         text        PRIMARY KEY
 );
 
-GRANT SELECT ON qflow.queue, qflow.workflow TO PUBLIC;
+GRANT SELECT ON qflow.queue, qflow.workflow, qflow.resource TO PUBLIC;
 GRANT SELECT ON SEQUENCE qflow.queue_number, qflow.lease_id TO PUBLIC;
 
 -- What is dumped. A row whose table is gone would be dumped with the table's number, which may be any other table where
@@ -109,5 +142,6 @@ SELECT pg_catalog.pg_extension_config_dump('qflow.queue', 'WHERE EXISTS (SELECT 
 SELECT pg_catalog.pg_extension_config_dump('qflow.workflow', 'WHERE queue OPERATOR(pg_catalog.=) ANY (
     SELECT q.number FROM qflow.queue AS q
     JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) q.table_oid::pg_catalog.oid)');
+SELECT pg_catalog.pg_extension_config_dump('qflow.resource', '');
 SELECT pg_catalog.pg_extension_config_dump('qflow.queue_number', '');
 SELECT pg_catalog.pg_extension_config_dump('qflow.lease_id', '');

@@ -4,6 +4,7 @@ mod enqueue;
 mod fetch;
 mod maintain;
 mod queue;
+mod resource;
 mod rights;
 mod settle;
 mod triggers;

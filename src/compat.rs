@@ -49,3 +49,16 @@ pub unsafe fn local_transaction_id(process: *const pg_sys::PGPROC) -> u32 {
     #[cfg(not(any(feature = "pg14", feature = "pg15", feature = "pg16")))]
     return unsafe { (*process).vxid.lxid };
 }
+
+/// Whether this session holds a lock, of the transaction or its own.
+///
+/// # Safety
+/// `tag` must be that of a lock.
+pub unsafe fn is_lock_held_by_me(tag: *const pg_sys::LOCKTAG, mode: pg_sys::LOCKMODE) -> bool {
+    // SAFETY: as demanded.
+    #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
+    return unsafe { pg_sys::LockHeldByMe(tag, mode) };
+    // SAFETY: as demanded.
+    #[cfg(not(any(feature = "pg14", feature = "pg15", feature = "pg16")))]
+    return unsafe { pg_sys::LockHeldByMe(tag, mode, false) };
+}

@@ -16,7 +16,9 @@ enum Kind {
     WrongType,
     Denied,
     InTransaction,
+    NotSupported,
     NotReady,
+    Busy,
     OverCap,
     Internal,
 }
@@ -32,6 +34,8 @@ impl Kind {
             Kind::WrongType => ("42804", PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH),
             Kind::Denied => ("42501", PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE),
             Kind::InTransaction => ("25001", PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION),
+            Kind::NotSupported => ("0A000", PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED),
+            Kind::Busy => ("55P03", PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE),
             Kind::NotReady => ("55000", PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
             Kind::OverCap => ("54000", PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED),
             Kind::Internal => ("58000", PgSqlErrorCode::ERRCODE_SYSTEM_ERROR),
@@ -75,6 +79,10 @@ impl Error {
         denied => Denied;
         /// 25001: not in a transaction like this.
         in_transaction => InTransaction;
+        /// 0A000: what cannot be done with this.
+        not_supported => NotSupported;
+        /// 55P03: somebody else has it, and an error was asked for.
+        busy => Busy;
         /// 55000: something must be done first.
         not_ready => NotReady;
         /// 54000: above a cap.

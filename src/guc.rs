@@ -60,6 +60,9 @@ sizes! {
     /// Most databases with a place in shared memory.
     max_databases => MAX_DATABASES, c"qflow.max_databases" = 64, 10_000,
         c"Databases that a background worker can serve.";
+    /// Most resources with a line in shared memory.
+    max_resources => MAX_RESOURCES, c"qflow.max_resources" = 64, 10_000,
+        c"Resources of the whole server for which consumers can stand in line.";
 }
 
 /// Registers all other settings; called once when the library is loaded.
@@ -118,6 +121,9 @@ numbers! {
     /// How often a waiter looks whom nobody wakes, milliseconds.
     poll_interval_ms: i64 => POLL_INTERVAL_MS, c"qflow.poll_interval_ms" = 100, 10, 60_000, Userset,
         c"Time in milliseconds after which qflow.wait looks for jobs again, where qflow is not preloaded.";
+    /// How long a holder can go on while others wait, milliseconds.
+    slot_turn_ms: i64 => SLOT_TURN_MS, c"qflow.slot_turn_ms" = 5_000, 0, i32::MAX, Suset,
+        c"Time in milliseconds that others wait for a resource before its holder's further fetches return nothing.";
     /// Jobs after which a claim floor is saved.
     floor_save_jobs: i64 => FLOOR_SAVE_JOBS, c"qflow.floor_save_jobs" = 1_000, 1, i32::MAX, Suset,
         c"A session saves a queue's claim floor for others after it claimed this many jobs.";

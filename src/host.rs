@@ -6,6 +6,7 @@ pub mod call;
 pub mod client;
 pub mod column_default;
 pub mod cost;
+pub mod dirty;
 pub mod encoding;
 pub mod exit;
 pub mod identity;

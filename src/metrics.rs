@@ -4,5 +4,6 @@ pub mod depths;
 mod exposition;
 pub mod health;
 pub mod prometheus;
+mod resources;
 pub mod totals;
 pub mod visible;

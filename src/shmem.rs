@@ -5,6 +5,7 @@
 //! - `server`: one slot, the launcher's.
 //! - `database`: one for each database that uses qflow: when its worker has something to do, and how it is.
 //! - `queue`: one for each queue: counters, claim floor, waiters, trouble.
+//! - `line`: one for each resource of a database: who waits for it.
 //! - `at_commit`: what a transaction did that others are to know once it has committed.
 
 pub mod acks;
@@ -14,6 +15,7 @@ pub mod database;
 pub mod floor;
 pub mod gauges;
 pub mod known;
+pub mod line;
 pub mod queue;
 pub mod server;
 mod words;
@@ -21,6 +23,7 @@ mod words;
 use pgrx::{pg_guard, pg_shmem_init, pg_sys};
 
 use self::database::DATABASES;
+use self::line::LINES;
 use self::queue::QUEUES;
 use self::server::SERVER;
 use crate::host::shared;
@@ -32,6 +35,7 @@ pub fn request() {
     pg_shmem_init!(SERVER = shared::nothing());
     pg_shmem_init!(DATABASES = shared::nothing());
     pg_shmem_init!(QUEUES = shared::nothing());
+    pg_shmem_init!(LINES = shared::nothing());
 }
 
 /// Whether there is shared memory: the library was preloaded.

@@ -13,6 +13,7 @@ use crate::job::settle::{self, Answer, Ask};
 use crate::job::state::{Outcome, Verdict};
 use crate::queue::cache;
 use crate::queue::settings::{self, MAX_MS};
+use crate::resource::at_end;
 use std::collections::HashSet;
 
 const WORKFLOW: Name = (0, "workflow");
@@ -74,7 +75,8 @@ fn settle_ids(call: &Call, outcome: Outcome, reason: Arg, delay_ms: Option<i64>,
     let asks: Vec<Ask> = asks.collect();
     let workflow = cache::workflow(&name)?;
     require_consumer(&workflow.queue.row)?;
-    let answers = settle::settle(&workflow, &asks)?;
+    at_end::let_go_of_reaped()?;
+    let answers = settle::settle(&workflow, &asks, strict)?;
     if strict {
         require_all(&answers)?;
     }
@@ -133,7 +135,8 @@ fn settle(call: &Call) -> Result<Arg> {
     let asks: Vec<Ask> = asked.iter().map(ask_of).collect();
     let workflow = cache::workflow(&name)?;
     require_consumer(&workflow.queue.row)?;
-    let answers = settle::settle(&workflow, &asks)?;
+    at_end::let_go_of_reaped()?;
+    let answers = settle::settle(&workflow, &asks, strict)?;
     if strict {
         require_all(&answers)?;
     }
@@ -166,6 +169,7 @@ fn extend_leases(call: &Call) -> Result<Arg> {
     let timeout_ms = settings::duration(call, (2, "timeout_ms"), 1)?;
     let workflow = cache::workflow(&name)?;
     require_consumer(&workflow.queue.row)?;
+    at_end::let_go_of_reaped()?;
     for (lease, deadline) in extend::extend(&workflow, &leases, timeout_ms)? {
         sink.put(&[value::bigint(lease), value::timestamp(deadline)]);
     }

@@ -2,8 +2,6 @@
 
 use std::panic::AssertUnwindSafe;
 
-use pgrx::pg_sys;
-
 use crate::error::Result;
 use crate::guc;
 use crate::host::call::Call;
@@ -140,8 +138,13 @@ fn lease_status_rows(call: &Call) -> Result<Arg> {
             value::opt_text(lease.worker.as_deref()),
             value::int(lease.pid),
             value::boolean(lease.bound),
-            None::<pg_sys::Datum>,
+            lease.resources.as_deref().and_then(value::jsonb),
         ]);
     }
     Ok(None)
+}
+
+/// The numbers of the queues that the viewer may see.
+pub fn visible_queues() -> Result<Vec<i64>> {
+    Ok(visible()?.into_iter().map(|(row, _)| row.number).collect())
 }

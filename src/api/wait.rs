@@ -1,7 +1,5 @@
 //! `wait`: arguments of a fetch, and its answer is that it returns.
 
-use std::rc::Rc;
-
 use crate::api::fetch::read_hints;
 use crate::api::queue::require_consumer;
 use crate::error::{Error, Result};
@@ -10,10 +8,10 @@ use crate::host::call::Call;
 use crate::host::portions::Portions;
 use crate::host::value::Arg;
 use crate::host::xact;
-use crate::job::waiting;
-use crate::queue::cache::{self, Workflow};
-use crate::queue::workflow::check_hints;
+use crate::job::waiting::{self, Sought};
+use crate::queue::cache;
 use crate::resource::hints::{self, Hints};
+use crate::resource::want;
 
 /// How long a wait takes where nobody says, milliseconds.
 const USUAL_MS: i64 = 1_000;
@@ -33,12 +31,13 @@ fn wait(call: &Call) -> Result<Arg> {
     outcome.map(|()| None)
 }
 
-/// The workflow, if the caller's fetch with these hints could work at all.
-fn find(name: &str, call_hints: &Hints) -> Result<Rc<Workflow>> {
+/// What the caller's fetch with these hints would look for, if it could work at all.
+fn find(name: &str, call_hints: &Hints) -> Result<Sought> {
     let workflow = cache::workflow_to_look(name)?;
     require_consumer(&workflow.queue.row)?;
-    check_hints(&hints::overlay(call_hints.clone(), &workflow.hints))?;
-    Ok(workflow)
+    let hints = hints::overlay(call_hints.clone(), &workflow.hints);
+    let (wants, by_session) = (want::wants(&hints)?, want::is_by_session(&hints));
+    Ok(Sought { workflow, wants, worker: hints.worker, by_session })
 }
 
 fn timeout(call: &Call) -> Result<i64> {

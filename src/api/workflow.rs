@@ -10,7 +10,7 @@ use crate::queue::name;
 use crate::queue::registry;
 use crate::queue::settings::{self, WorkflowSettings};
 use crate::queue::workflow as workflows;
-use crate::resource::hints;
+use crate::resource::{hints, want};
 
 const WORKFLOW: Name = (0, "workflow");
 
@@ -70,7 +70,7 @@ fn alter_workflow(call: &Call) -> Result<Arg> {
     xact::require_writable(c"qflow.alter_workflow()");
     let wanted = workflow_settings(call, 1)?;
     if let Some(text) = &wanted.resource_hints {
-        workflows::check_hints(&hints::parse(text)?)?;
+        want::wants(&hints::parse(text)?)?;
     }
     let workflow = owned(call)?;
     Ok(value::boolean(registry::change_workflow(&workflow, &wanted)?))

@@ -67,6 +67,12 @@ impl Call {
         }
     }
 
+    /// A required bigint.
+    pub fn required_bigint(&self, name: Name) -> Result<i64> {
+        self.required(name)?;
+        Ok(self.opt_bigint(name, i64::MIN)?.unwrap_or_default())
+    }
+
     /// A required one-dimensional bigint[] without NULLs, of at most `cap` elements.
     pub fn bigints(&self, name: Name, cap: usize) -> Result<Vec<i64>> {
         let datum = self.required(name)?;

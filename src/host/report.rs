@@ -29,7 +29,7 @@ impl Report<'_> {
         self.filled(encoding::to_server)
     }
 
-    /// Sends what is no error. What the client's encoding lacks is replaced too: a name must not keep the work from going
+    /// Sends it; what is an error does not return. What the client's encoding lacks is replaced too: a name must not keep the work from going
     /// on.
     pub fn send(&self) {
         let data = self.filled(|text| encoding::for_client(encoding::to_server(text)));

@@ -1,11 +1,12 @@
 //! The transaction that a call runs in.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 
 use pgrx::pg_sys;
 
 use crate::compat;
+use crate::error::Result;
 
 /// The own top-level transaction id in 64 bits, if one was assigned.
 pub fn own_xid() -> Option<u64> {
@@ -98,14 +99,44 @@ pub enum Ending {
     PartCommitted(u32, u32),
 }
 
-thread_local! {
-    static HOOK: Cell<Option<fn(Ending)>> = const { Cell::new(None) };
+/// What is about to be done with a transaction that still can fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// It is to be committed.
+    Commit,
+    /// It is to be prepared.
+    Prepare,
 }
 
-/// Has a function told of the end of this and of all further transactions. It must not raise, nor touch a table. There
-/// is one for the whole library.
+/// What has the last word on a transaction.
+type LastWord = fn(Closing) -> Result<()>;
+
+thread_local! {
+    static HOOKS: RefCell<Vec<fn(Ending)>> = const { RefCell::new(Vec::new()) };
+    static LAST_WORD: Cell<Option<LastWord>> = const { Cell::new(None) };
+    static IS_WATCHED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Has a function told of the end of this and of all further transactions; those that came later are told first. It must
+/// not raise, nor touch a table. A function given twice is told once.
 pub fn watch_endings(hook: fn(Ending)) {
-    if HOOK.replace(Some(hook)).is_none() {
+    HOOKS.with_borrow_mut(|hooks| {
+        if !hooks.iter().any(|known| std::ptr::fn_addr_eq(*known, hook)) {
+            hooks.insert(0, hook);
+        }
+    });
+    watch();
+}
+
+/// Has a function asked before this and all further transactions are committed or prepared; its error rolls them back.
+/// There is one for the whole library.
+pub fn watch_closing(hook: LastWord) {
+    LAST_WORD.set(Some(hook));
+    watch();
+}
+
+fn watch() {
+    if !IS_WATCHED.replace(true) {
         // SAFETY: the callbacks stay valid for the life of the process.
         unsafe {
             pg_sys::RegisterXactCallback(Some(on_end), std::ptr::null_mut());
@@ -121,9 +152,22 @@ unsafe extern "C-unwind" fn on_end(event: pg_sys::XactEvent::Type, _argument: *m
         XACT_EVENT_COMMIT => Ending::Committed,
         XACT_EVENT_PREPARE => Ending::Prepared,
         XACT_EVENT_ABORT => Ending::Aborted,
+        XACT_EVENT_PRE_COMMIT => return ask(Closing::Commit),
+        XACT_EVENT_PRE_PREPARE => return ask(Closing::Prepare),
         _ => return,
     };
-    HOOK.get().into_iter().for_each(|hook| hook(ending));
+    tell(ending);
+}
+
+fn tell(ending: Ending) {
+    // A copy: a hook may bring in another.
+    HOOKS.with_borrow(Vec::clone).into_iter().for_each(|hook| hook(ending));
+}
+
+fn ask(closing: Closing) {
+    if let Some(Err(error)) = LAST_WORD.get().map(|hook| hook(closing)) {
+        error.report().send();
+    }
 }
 
 #[pgrx::pg_guard]
@@ -139,7 +183,7 @@ unsafe extern "C-unwind" fn on_part_end(
         SUBXACT_EVENT_COMMIT_SUB => Ending::PartCommitted(part, parent),
         _ => return,
     };
-    HOOK.get().into_iter().for_each(|hook| hook(ending));
+    tell(ending);
 }
 
 /// Tells one transaction of this session from the next.

@@ -14,7 +14,7 @@ use super::lease::{self, Lease, NewLease};
 use super::{binding, floor_store};
 use crate::error::Result;
 use crate::host::spi::{connected, Row, Spi};
-use crate::host::value;
+use crate::host::value::{self, Arg};
 use crate::queue::cache::{Queue, Workflow};
 use crate::shmem::at_commit;
 use crate::shmem::queue::Counter;
@@ -31,25 +31,28 @@ pub struct Demand<'a> {
     pub worker: Option<&'a str>,
     /// Whether the lease ends with the session.
     pub bound: bool,
+    /// The resources that were taken for it, as jsonb.
+    pub resources: Arg,
 }
 
-/// A lease with its claimed jobs, while their rows can be read. `emit` gets each row in the order of claiming: id, data,
-/// metadata, attempt, inserted_at, failure_reason.
-pub fn claim(demand: &Demand, emit: impl FnMut(&Lease, Row)) -> Result<()> {
+/// Claims jobs; the lease, if there were any. `emit` gets each row in the order of claiming: id, data, metadata, attempt,
+/// inserted_at, failure_reason.
+pub fn claim(demand: &Demand, emit: impl FnMut(&Lease, Row)) -> Result<Option<Lease>> {
     let queue = &demand.workflow.queue;
     let now = value::now();
     let floor = floor_store::current(queue, now)?;
     connected(|spi| {
         let mut search = look(spi, queue, floor, demand.jobs, now)?;
         let locked = search.lock_candidates(spi, queue)?;
-        let count = if locked.is_empty() { 0 } else { take(spi, demand, &locked, now, emit)? };
+        let lease = if locked.is_empty() { None } else { take(spi, demand, &locked, now, emit)? };
+        let count = lease.as_ref().map_or(0, |lease| lease.job_ids.len());
         if count > 0 {
             search.note_claimed(queue);
         }
         if let Some(floor) = search.learned(spi, queue)? {
             floor_store::moved(queue, floor, count, now)?;
         }
-        Ok(())
+        Ok(lease)
     })
 }
 
@@ -103,7 +106,7 @@ fn make_known(demand: &Demand, lease: &Lease) {
 }
 
 /// Claims locked jobs under a new lease.
-fn take(spi: &Spi, demand: &Demand, ids: &[i64], now: i64, mut emit: impl FnMut(&Lease, Row)) -> Result<usize> {
+fn take(spi: &Spi, demand: &Demand, ids: &[i64], now: i64, mut emit: impl FnMut(&Lease, Row)) -> Result<Option<Lease>> {
     let workflow = demand.workflow;
     at_commit::claiming(&workflow.queue.slot);
     let mut lease = Lease {
@@ -116,6 +119,7 @@ fn take(spi: &Spi, demand: &Demand, ids: &[i64], now: i64, mut emit: impl FnMut(
         backoff: workflow.settings.backoff(),
         deadline: now.saturating_add(demand.timeout_ms.saturating_mul(1_000)),
         job_ids: Vec::new(),
+        holds: demand.resources.is_some(),
     };
     let rows = workflow.queue.jobs.claim(spi, ids, lease.id, now)?;
     let order: HashMap<i64, usize> = ids.iter().enumerate().map(|(at, id)| (*id, at)).collect();
@@ -124,13 +128,13 @@ fn take(spi: &Spi, demand: &Demand, ids: &[i64], now: i64, mut emit: impl FnMut(
     claimed.sort_by_key(|(place, _)| *place);
     lease.job_ids = claimed.iter().filter_map(|(_, row)| row.bigint(1)).collect();
     if lease.job_ids.is_empty() {
-        return Ok(0);
+        return Ok(None);
     }
-    let (bound, worker) = (demand.bound, demand.worker);
-    lease::add(&NewLease { workflow: &workflow.name, lease: &lease, leased_at: now, bound, worker })?;
+    let (bound, worker, resources) = (demand.bound, demand.worker, demand.resources);
+    lease::add(&NewLease { workflow: &workflow.name, lease: &lease, leased_at: now, bound, worker, resources })?;
     make_known(demand, &lease);
     for (_, row) in &claimed {
         emit(&lease, *row);
     }
-    Ok(claimed.len())
+    Ok(Some(lease))
 }

@@ -9,8 +9,10 @@ use crate::error::{Error, Result};
 use crate::host::lock::{self, Turn, What};
 use crate::host::sequence;
 use crate::host::spi::{connected, kept, once, once_latest, Mode, Row};
+use crate::host::value::Arg;
 use crate::host::{relation, value, xact};
 use crate::queue::registry::as_owner;
+use crate::resource::release::{self, Why};
 use crate::shmem::database::Session;
 
 /// What a settle or a reap needs to know of a lease, as it was when the jobs were fetched.
@@ -34,9 +36,11 @@ pub struct Lease {
     pub deadline: i64,
     /// The jobs that were fetched with it.
     pub job_ids: Vec<i64>,
+    /// Whether resources were taken with it.
+    pub holds: bool,
 }
 
-const COLUMNS_TYPES: [pg_sys::Oid; 14] = [
+const COLUMNS_TYPES: [pg_sys::Oid; 15] = [
     pg_sys::INT8OID,
     pg_sys::INT8OID,
     pg_sys::TEXTOID,
@@ -51,28 +55,29 @@ const COLUMNS_TYPES: [pg_sys::Oid; 14] = [
     pg_sys::TIMESTAMPTZOID,
     pg_sys::BOOLOID,
     pg_sys::TEXTOID,
+    pg_sys::JSONBOID,
 ];
 
 const NEXT_ID: &str = "SELECT pg_catalog.nextval('qflow.lease_id'::pg_catalog.regclass)";
 
 const ADD: &str = "INSERT INTO qflow.lease (id, queue, workflow, timeout_ms, max_attempts, retry_delay_ms,
-        retry_max_delay_ms, leased_at, deadline, job_ids, backend_pid, backend_start, bound, worker)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+        retry_max_delay_ms, leased_at, deadline, job_ids, backend_pid, backend_start, bound, worker, resources)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
 
 const LOCK: &str = "SELECT id, queue, workflow, timeout_ms, max_attempts, retry_delay_ms, retry_max_delay_ms, deadline,
-        job_ids, leased_at
+        job_ids, leased_at, resources IS NOT NULL
     FROM qflow.lease WHERE id OPERATOR(pg_catalog.=) ANY ($1) AND queue OPERATOR(pg_catalog.=) $2
     ORDER BY id FOR UPDATE";
 
 const LOCK_EXPIRED: &str = "SELECT id, queue, workflow, timeout_ms, max_attempts, retry_delay_ms, retry_max_delay_ms,
-        deadline, job_ids, leased_at
+        deadline, job_ids, leased_at, resources IS NOT NULL
     FROM qflow.lease
     WHERE queue OPERATOR(pg_catalog.=) $1 AND deadline OPERATOR(pg_catalog.<=) $2
         AND ROW(deadline, id) OPERATOR(pg_catalog.>) ROW($3, $4)
     ORDER BY deadline, id LIMIT $5 FOR UPDATE SKIP LOCKED";
 
 const LOCK_FREE: &str = "SELECT id, queue, workflow, timeout_ms, max_attempts, retry_delay_ms, retry_max_delay_ms,
-        deadline, job_ids, leased_at
+        deadline, job_ids, leased_at, resources IS NOT NULL
     FROM qflow.lease WHERE id OPERATOR(pg_catalog.=) ANY ($1) AND queue OPERATOR(pg_catalog.=) $2
     ORDER BY id FOR UPDATE SKIP LOCKED";
 
@@ -85,6 +90,9 @@ const NEXT_DEADLINE: &str = "SELECT deadline FROM qflow.lease
 
 const ANY_EXPIRED: &str = "SELECT 1 FROM qflow.lease
     WHERE queue OPERATOR(pg_catalog.=) $1 AND deadline OPERATOR(pg_catalog.<=) $2 LIMIT 1";
+
+const HOLDING: &str = "SELECT id FROM qflow.lease
+    WHERE queue OPERATOR(pg_catalog.=) $1 AND resources IS NOT NULL ORDER BY id";
 
 const REMOVE: &str = "DELETE FROM qflow.lease WHERE id OPERATOR(pg_catalog.=) ANY ($1)";
 
@@ -131,6 +139,8 @@ pub struct NewLease<'a> {
     pub bound: bool,
     /// The worker's name, if it gave one.
     pub worker: Option<&'a str>,
+    /// The resources taken with it, as jsonb.
+    pub resources: Arg,
 }
 
 /// A new fencing token: never given out before, whatever crashed since. Assigns a transaction id.
@@ -217,6 +227,7 @@ pub fn add(new: &NewLease) -> Result<()> {
         value::timestamp(xact::backend_start()),
         value::boolean(new.bound),
         value::opt_text(new.worker),
+        new.resources,
     ];
     as_owner(|| connected(|spi| kept(spi, ADD, &COLUMNS_TYPES)?.run(spi, &args, Mode::Write).map(|_| ())))
 }
@@ -229,7 +240,7 @@ pub fn lock(queue: i64, ids: &[i64]) -> Result<Vec<Lease>> {
 }
 
 /// The leases that a statement returns, run as the extension's owner.
-fn leases(sql: &'static str, types: &[pg_sys::Oid], args: &[value::Arg]) -> Result<Vec<Lease>> {
+fn leases(sql: &'static str, types: &[pg_sys::Oid], args: &[Arg]) -> Result<Vec<Lease>> {
     as_owner(|| {
         connected(|spi| {
             let rows = kept(spi, sql, types)?.run(spi, args, Mode::Write)?;
@@ -311,13 +322,28 @@ pub fn any_expired(queue: i64, now: i64) -> Result<bool> {
     as_owner(|| connected(|spi| Ok(kept(spi, ANY_EXPIRED, &TYPES)?.run(spi, &args, Mode::Write)?.count() > 0)))
 }
 
-/// Removes leases whose rows are locked and whose jobs have all ended.
-pub fn remove(ids: &[i64]) -> Result<()> {
-    if ids.is_empty() {
+/// Removes leases whose rows are locked and whose jobs have all ended, and gives back what they held.
+pub fn remove(ended: &[&Lease], why: Why) -> Result<()> {
+    if ended.is_empty() {
         return Ok(());
     }
-    let args = [value::bigints(ids)];
-    as_owner(|| connected(|spi| kept(spi, REMOVE, &[pg_sys::INT8ARRAYOID])?.run(spi, &args, Mode::Write).map(|_| ())))
+    let ids: Vec<i64> = ended.iter().map(|lease| lease.id).collect();
+    let args = [value::bigints(&ids)];
+    as_owner(|| connected(|spi| kept(spi, REMOVE, &[pg_sys::INT8ARRAYOID])?.run(spi, &args, Mode::Write).map(|_| ())))?;
+    let held: Vec<i64> = ended.iter().filter(|lease| lease.holds).map(|lease| lease.id).collect();
+    release::leases_ended(&held, why)
+}
+
+/// The leases of a queue that hold resources.
+pub fn holding(queue: i64) -> Result<Vec<i64>> {
+    let args = [value::bigint(queue)];
+    as_owner(|| {
+        connected(|spi| {
+            let rows = kept(spi, HOLDING, &[pg_sys::INT8OID])?.run(spi, &args, Mode::WriteLatest)?;
+            let ids: Vec<i64> = rows.iter().filter_map(|row| row.bigint(1)).collect();
+            Ok(ids)
+        })
+    })
 }
 
 /// Sets the deadline of a locked lease, microseconds.
@@ -357,6 +383,7 @@ fn lease_of(row: &Row) -> Result<Lease> {
         deadline: row.bigint(8).unwrap_or_default(),
         job_ids: row.bigints(9),
         leased_at: row.bigint(10).unwrap_or_default(),
+        holds: row.flag(11),
     })
 }
 
@@ -380,9 +407,12 @@ pub struct Overview {
     pub bound: bool,
     /// The jobs that were fetched with it.
     pub job_ids: Vec<i64>,
+    /// The resources taken with it, as the text of a jsonb.
+    pub resources: Option<String>,
 }
 
-const OVERVIEW: &str = "SELECT id, queue, workflow, leased_at, deadline, worker, backend_pid, bound, job_ids
+const OVERVIEW: &str = "SELECT id, queue, workflow, leased_at, deadline, worker, backend_pid, bound, job_ids,
+        resources::pg_catalog.text
     FROM qflow.lease ORDER BY id";
 
 /// All leases, in the order of their ids.
@@ -403,6 +433,7 @@ pub fn overview() -> Result<Vec<Overview>> {
                         pid: row.int(7).unwrap_or_default(),
                         bound: row.flag(8),
                         job_ids: row.bigints(9),
+                        resources: row.text(10)?,
                     })
                 })
                 .collect();

@@ -16,6 +16,7 @@ use crate::host::value;
 use crate::host::xact;
 use crate::queue::cache::Queue;
 use crate::queue::settings::MAX_MS;
+use crate::resource::release::Why;
 use crate::shmem::at_commit;
 use crate::shmem::database::is_served;
 use crate::shmem::queue::Counter;
@@ -62,7 +63,7 @@ pub fn reap(queue: &Queue, bounds: &Bounds, now: i64) -> Result<Reaped> {
             if room == 0 {
                 return Ok(total);
             }
-            let reaped = take_back(queue, lease, room, now, After::Backoff)?;
+            let reaped = take_back(queue, lease, room, now, After::Backoff, Why::Reaped)?;
             total.returned += reaped.returned;
             total.failed += reaped.failed;
             after = (lease.deadline, lease.id);
@@ -78,9 +79,18 @@ pub fn reap(queue: &Queue, bounds: &Bounds, now: i64) -> Result<Reaped> {
 /// them are still there, because others have something of theirs locked.
 pub fn end_bound(queue: &Queue, leases: &[i64], now: i64) -> Result<usize> {
     for lease in lease::lock_free(queue.row.number, leases)? {
-        take_back(queue, &lease, usize::MAX, now, After::Nothing)?;
+        take_back(queue, &lease, usize::MAX, now, After::Nothing, Why::SessionEnded)?;
     }
     lease::count(leases)
+}
+
+/// Takes back the jobs of a lease now, expired or not, if nobody has it locked; false when it is not there.
+pub fn end_one(queue: &Queue, lease: i64, is_to_end: impl Fn(&Lease) -> bool, now: i64) -> Result<bool> {
+    let found = lease::lock_free(queue.row.number, &[lease])?.into_iter().find(is_to_end);
+    match found {
+        Some(lease) => take_back(queue, &lease, usize::MAX, now, After::Backoff, Why::Reaped).map(|_| true),
+        None => Ok(false),
+    }
 }
 
 /// What others are to know of jobs that were taken back; from which workflow, where that is known.
@@ -112,7 +122,7 @@ enum After {
     Nothing,
 }
 
-fn take_back(queue: &Queue, lease: &Lease, max_jobs: usize, now: i64, after: After) -> Result<Reaped> {
+fn take_back(queue: &Queue, lease: &Lease, max_jobs: usize, now: i64, after: After, why: Why) -> Result<Reaped> {
     let reaped = queue.keep_up(|| {
         connected(|spi| {
             let held = queue.jobs.lock_held(spi, &lease.job_ids, lease.id, max_jobs)?;
@@ -123,7 +133,7 @@ fn take_back(queue: &Queue, lease: &Lease, max_jobs: usize, now: i64, after: Aft
     })?;
     make_known(queue, &reaped, Some(&lease.workflow), now);
     if !connected(|spi| super::settle::is_any_held(spi, queue, lease))? {
-        lease::remove(&[lease.id])?;
+        lease::remove(&[lease], why)?;
     }
     Ok(reaped)
 }

@@ -14,6 +14,7 @@ use crate::host::spi::{connected, Spi};
 use crate::host::value::{self, Arg};
 use crate::queue::cache::{Queue, Workflow};
 use crate::queue::settings::OnComplete;
+use crate::resource::release::{self, Why};
 use crate::shmem::at_commit;
 use crate::shmem::queue::Counter;
 
@@ -42,8 +43,9 @@ pub struct Answer {
     pub verdict: Verdict,
 }
 
-/// Settles jobs of one workflow's queue; one answer for each ask, in order.
-pub fn settle(workflow: &Workflow, asks: &[Ask]) -> Result<Vec<Answer>> {
+/// Settles jobs of one workflow's queue; one answer for each ask, in order. `strict`: not where the session has lost what
+/// the jobs' leases hold.
+pub fn settle(workflow: &Workflow, asks: &[Ask], strict: bool) -> Result<Vec<Answer>> {
     if asks.is_empty() {
         return Ok(Vec::new());
     }
@@ -54,6 +56,7 @@ pub fn settle(workflow: &Workflow, asks: &[Ask]) -> Result<Vec<Answer>> {
         let ids: Vec<i64> = wanted.into_iter().collect();
         let leases: HashMap<i64, Lease> =
             lease::lock(queue.row.number, &ids)?.into_iter().map(|lease| (lease.id, lease)).collect();
+        check_session(leases.values(), strict)?;
         let found: Vec<Option<i64>> = fenced.iter().map(|ask| ask.lease).collect();
         for (ask, asked) in fenced.iter_mut().zip(asks) {
             ask.lease = asked.lease.or(ask.lease.filter(|lease| is_live(workflow, &leases, *lease)));
@@ -70,6 +73,15 @@ pub fn settle(workflow: &Workflow, asks: &[Ask]) -> Result<Vec<Answer>> {
         let answers = asks.into_iter().zip(found).zip(verdicts);
         Ok(answers.map(|((ask, found), verdict)| answer(ask, found, verdict)).collect())
     })
+}
+
+/// Leases that hold something by their session are settled by it alone.
+fn check_session<'a>(leases: impl Iterator<Item = &'a Lease>, strict: bool) -> Result<()> {
+    let holding: Vec<i64> = leases.filter(|lease| lease.holds).map(|lease| lease.id).collect();
+    match holding.is_empty() {
+        true => Ok(()),
+        false => release::check_session(&holding, strict),
+    }
 }
 
 /// What others are to know of settled jobs.
@@ -353,10 +365,10 @@ fn free<'a>(
     for lease in leases {
         let all_ended = lease.job_ids.iter().all(|id| ended.contains(&(*id, lease.id)));
         if all_ended || !is_any_held(spi, queue, lease)? {
-            empty.push(lease.id);
+            empty.push(lease);
         }
     }
-    lease::remove(&empty)
+    lease::remove(&empty, Why::Settled)
 }
 
 /// Looks with the newest snapshot, whatever the isolation level, as the table's owner, from whom nothing is hidden: two

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::host::identity::Settings;
 use crate::host::value;
+use crate::job::lease::Lease;
 use crate::job::reap::{self, Reaped};
 use crate::job::retention;
 use crate::job::sweep;
@@ -56,6 +57,25 @@ pub fn end_bound(table: pgrx::pg_sys::Oid, leases: &[i64]) -> Result<usize> {
     match open(table)? {
         Some(queue) => reap::end_bound(&queue, leases, value::now()),
         None => Ok(0),
+    }
+}
+
+/// Takes back the jobs of a lease whose time is over; false when it is not there, or locked.
+pub fn end_expired(table: pgrx::pg_sys::Oid, lease: i64) -> Result<bool> {
+    let now = value::now();
+    end_one(table, lease, |lease| lease.deadline <= now)
+}
+
+/// The same at once, whatever its deadline.
+pub fn break_off(table: pgrx::pg_sys::Oid, lease: i64) -> Result<bool> {
+    end_one(table, lease, |_| true)
+}
+
+fn end_one(table: pgrx::pg_sys::Oid, lease: i64, is_to_end: impl Fn(&Lease) -> bool) -> Result<bool> {
+    let _terms = terms();
+    match open(table)? {
+        Some(queue) => reap::end_one(&queue, lease, is_to_end, value::now()),
+        None => Ok(false),
     }
 }
 

@@ -2,18 +2,33 @@
 //! somebody waits, he keeps nobody's dead rows.
 
 mod promise;
+mod turn;
 mod waking;
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 pub use self::promise::fetched;
+use self::turn::Turn;
 use self::waking::Seat;
 use super::{claim, reap};
 use crate::error::Result;
 use crate::host::portions::Portions;
 use crate::host::{client, latch, value};
 use crate::queue::cache::Workflow;
+use crate::resource::want::Want;
+
+/// What a fetch would look for.
+pub struct Sought {
+    /// Jobs of this workflow.
+    pub workflow: Rc<Workflow>,
+    /// And these resources.
+    pub wants: Vec<Want>,
+    /// The worker's name, if it gave one.
+    pub worker: Option<String>,
+    /// Whether the session is to keep the resources.
+    pub by_session: bool,
+}
 
 /// What a look found.
 enum Look {
@@ -25,21 +40,26 @@ enum Look {
 
 /// Returns when a fetch by workflow `name` would probably bring rows, or after `timeout_ms`. `find` looks up the
 /// workflow and checks what the caller may and asks for, at every look.
-pub fn wait(portions: &Portions, name: &str, timeout_ms: i64, find: impl Fn() -> Result<Rc<Workflow>>) -> Result<()> {
+pub fn wait(portions: &Portions, name: &str, timeout_ms: i64, find: impl Fn() -> Result<Sought>) -> Result<()> {
     let deadline = Instant::now() + Duration::from_millis(timeout_ms.unsigned_abs());
     let mut rest = promise::rest(name);
     let mut seat: Option<Seat> = None;
+    let mut turn = Turn::default();
     loop {
         client::require();
-        let next_due = match portions.run(|| look(&find, &mut seat))? {
+        let next_due = match portions.run(|| look(&find, &mut seat, &mut turn))? {
             Some(Look::Rows) if rest.is_none_or(|end| end <= Instant::now()) => {
                 promise::give(name);
+                turn.take_along();
                 seat.into_iter().for_each(Seat::leave_for_fetch);
                 return Ok(());
             }
             Some(Look::NotYet(next_due)) => next_due,
             // Broken a moment ago, or the table is locked.
-            Some(Look::Rows) | None => None,
+            Some(Look::Rows) | None => {
+                turn.step_aside();
+                None
+            }
         };
         if deadline <= Instant::now() {
             return Ok(());
@@ -50,19 +70,26 @@ pub fn wait(portions: &Portions, name: &str, timeout_ms: i64, find: impl Fn() ->
     }
 }
 
-fn look(find: impl Fn() -> Result<Rc<Workflow>>, seat: &mut Option<Seat>) -> Result<Look> {
-    let workflow = find()?;
+fn look(find: impl Fn() -> Result<Sought>, seat: &mut Option<Seat>, turn: &mut Turn) -> Result<Look> {
+    let sought = find()?;
+    let workflow = &sought.workflow;
     if workflow.paused {
         *seat = None; // who can take nothing would be woken in the place of another
+        turn.step_aside();
         return Ok(Look::NotYet(None));
     }
     // First a waiter, then a look: what comes between is seen by the one, what comes later wakes the other.
     Seat::take(seat, &workflow.queue.slot);
     let found = claim::probe(&workflow.queue, 1)?;
-    if found.waiting > 0 || reap::fetch_would_help(&workflow.queue, value::now())? {
+    if found.waiting == 0 && !reap::fetch_would_help(&workflow.queue, value::now())? {
+        turn.step_aside(); // who has no job does not keep others from the resources
+        return Ok(Look::NotYet(found.next_due));
+    }
+    if turn.has_come(&sought)? {
         return Ok(Look::Rows);
     }
-    Ok(Look::NotYet(found.next_due))
+    *seat = None; // as above
+    Ok(Look::NotYet(None))
 }
 
 /// Until the first of what ends a sleep, in milliseconds, rounded up.

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::depths::{self, Figures};
 use super::exposition::{millionths, Kind, Page};
+use super::resources;
 use super::totals::totals;
 use super::visible::visible;
 use crate::error::Result;
@@ -86,6 +87,7 @@ pub fn text() -> Result<String> {
     queue_figures(&mut page, &queues);
     ack_figures(&mut page, &queues);
     workflow_figures(&mut page, &workflows);
+    resources::figures(&mut page)?;
     Ok(page.into_text())
 }
 

@@ -13,6 +13,7 @@ use super::registry::{self, QueueRow};
 use crate::error::{Error, Result};
 use crate::host::{identity, relation};
 use crate::job::table::JobTable;
+use crate::resource::catalog::{self, Resource};
 use crate::resource::hints::{self, Hints};
 use crate::shmem::queue::Slot;
 use crate::shmem::{self, at_commit};
@@ -123,6 +124,7 @@ pub enum Purpose {
 struct Cache {
     queues: HashMap<pg_sys::Oid, Rc<Queue>>,
     workflows: HashMap<String, Rc<Workflow>>,
+    resources: Option<Rc<Vec<Resource>>>,
     registry: Vec<pg_sys::Oid>,
     extension: Option<pg_sys::Oid>,
 }
@@ -185,6 +187,19 @@ pub fn registered(text: &str) -> Result<QueueRow> {
     let name = QueueName::parse(text)?;
     let found = name.find().map(registry::queue_of).transpose()?.flatten();
     found.ok_or_else(|| unknown_queue(&name))
+}
+
+/// All resources.
+pub fn resources() -> Result<Rc<Vec<Resource>>> {
+    let found = remembered(
+        |cache| cache.resources.clone(),
+        || {
+            let resources = Rc::new(catalog::read()?);
+            CACHE.with(|cache| cache.borrow_mut().resources = Some(resources.clone()));
+            Ok(Some(resources))
+        },
+    )?;
+    Ok(found.unwrap_or_default())
 }
 
 /// Forgets everything at the next look-up.
@@ -308,7 +323,8 @@ fn watch_registry() -> Result<()> {
         return Ok(());
     }
     let schema = relation::schema("qflow");
-    let tables = ["queue", "workflow"].map(|table| schema.and_then(|schema| relation::find(Some(schema), table)));
+    let tables =
+        ["queue", "workflow", "resource"].map(|table| schema.and_then(|schema| relation::find(Some(schema), table)));
     let found: Vec<pg_sys::Oid> = tables.into_iter().flatten().collect();
     CACHE.with(|cache| cache.borrow_mut().registry = found);
     Ok(())

@@ -10,12 +10,11 @@ use super::registry::{self, QueueRow, WorkflowRow};
 use super::service::service;
 use super::settings::OnComplete;
 use super::verify;
-use super::workflow::check_hints;
 use crate::error::Result;
 use crate::host::subtransaction::attempt;
 use crate::host::{identity, relation, value, xact};
 use crate::job::claim;
-use crate::resource::hints;
+use crate::resource::{hints, want};
 
 /// Jobs counted at most.
 const MOST: usize = 1_000;
@@ -92,8 +91,8 @@ fn paused(workflow: &WorkflowRow, queue: &QueueRow, table: &str) -> Check {
 /// Whether the workflow's own hints can be satisfied at all.
 fn claims(workflow: &WorkflowRow) -> Check {
     let hints = workflow.settings.resource_hints.as_deref().map_or(Ok(hints::Hints::default()), hints::parse);
-    match hints.and_then(|hints| check_hints(&hints)) {
-        Ok(()) => Check::well("resources", "what the workflow's hints ask for exists"),
+    match hints.and_then(|hints| want::wants(&hints)) {
+        Ok(_) => Check::well("resources", "what the workflow's hints ask for exists"),
         Err(error) => Check::gap("resources", error.message(), error.hint_text().unwrap_or("Change resource_hints.")),
     }
 }

@@ -10,6 +10,8 @@ use crate::host::lock::{self, What};
 use crate::host::spi::{change_latest, connected, once, once_latest, Row};
 use crate::host::value::{self, Arg};
 use crate::host::{identity, relation, xact};
+use crate::job::lease;
+use crate::resource::release::{self, Why};
 
 /// A row of `qflow.queue` whose table exists.
 #[derive(Debug, Clone)]
@@ -285,6 +287,7 @@ pub fn pause_queue(number: i64, paused: bool) -> Result<bool> {
 /// Forgets a queue, its workflows and its leases, those included that an old snapshot does not show: nobody would ever
 /// remove them.
 pub fn remove_queue(number: i64) -> Result<()> {
+    release::leases_ended(&lease::holding(number)?, Why::Reaped)?;
     let args = [(pg_sys::INT8OID, value::bigint(number))];
     as_owner(|| connected(|spi| change_latest(spi, REMOVE_QUEUE, &args).map(|_| ())))
 }

@@ -4,13 +4,12 @@ use super::cache::Queue;
 use super::registry::{self, WorkflowRow};
 use super::settings::WorkflowSettings;
 use crate::error::{self, Error, Level, Result};
-use crate::job::binding;
-use crate::resource::hints;
+use crate::resource::{hints, want};
 
 /// Registers a workflow; false when it is there already on the same queue and `if_not_exists` accepts that.
 pub fn create(name: &str, queue: &Queue, settings: &WorkflowSettings, if_not_exists: bool) -> Result<bool> {
     if let Some(text) = &settings.resource_hints {
-        check_hints(&hints::parse(text)?)?;
+        want::wants(&hints::parse(text)?)?;
     }
     // A look first: nothing is written, and nobody waited for, when it is there already.
     if let Some(existing) = registered(name)? {
@@ -54,21 +53,6 @@ fn accept(
     }
     note_differences(name, settings, &existing.settings);
     Ok(false)
-}
-
-/// Refuses hints that claim resources which do not exist: so far, none do.
-pub fn check_hints(hints: &hints::Hints) -> Result<()> {
-    for name in hints.resources.keys() {
-        let is_claimed = hints.claims().any(|(claimed, _)| claimed == name);
-        if is_claimed || !hints::BUILT_IN.contains(&name.as_str()) {
-            return Err(Error::unknown(format!("resource \"{name}\" does not exist"))
-                .hint("This version of qflow has no resources yet: leave the hint out."));
-        }
-    }
-    if hints.binds_session() {
-        binding::require_preload()?;
-    }
-    Ok(())
 }
 
 fn note_differences(name: &str, asked: &WorkflowSettings, registered: &WorkflowSettings) {

@@ -12,8 +12,8 @@ use serde::Deserialize;
 use crate::error::Error;
 use crate::json::{step, Text};
 
-/// Resources that every database has.
-pub const BUILT_IN: [&str; 3] = ["cpu_cores", "gpu", "memory_gb"];
+/// The words of hints that are no resources.
+pub const RESERVED: [&str; 6] = ["bind", "hold", "on_busy", "timeout_ms", "wait_ms", "worker"];
 /// Longest text of hints, in bytes.
 pub const MAX_BYTES: usize = 64 * 1024;
 /// Most resources that one document may name.
@@ -127,12 +127,6 @@ pub struct Hints {
 }
 
 impl Hints {
-    /// The resources of which something is asked, in sorted order.
-    pub fn claims(&self) -> impl Iterator<Item = (&str, &Ask)> {
-        let asks = self.resources.iter();
-        asks.filter(|(_, ask)| **ask != Ask::Nothing).map(|(name, ask)| (name.as_str(), ask))
-    }
-
     /// Whether the lease ends with the session: bound to it, or holding slots by it.
     pub fn binds_session(&self) -> bool {
         self.bind == Some(Bind::Session) || self.hold == Some(Hold::Session)

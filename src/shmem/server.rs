@@ -20,6 +20,7 @@ pub struct Server {
     /// Whether it was said that a kind of slots is used up.
     queues_full: AtomicBool,
     databases_full: AtomicBool,
+    resources_full: AtomicBool,
 }
 
 /// The server's slot; none without preload.
@@ -55,6 +56,11 @@ impl Server {
     /// True once: there was no slot left for a queue.
     pub fn is_first_queue_left_out(&self) -> bool {
         !self.queues_full.swap(true, Relaxed)
+    }
+
+    /// True once: there was no slot left for a resource.
+    pub fn is_first_resource_left_out(&self) -> bool {
+        !self.resources_full.swap(true, Relaxed)
     }
 
     /// True once: there was no slot left for a database.

@@ -11,7 +11,7 @@ use super::pass::{self, Found};
 use crate::compat;
 use crate::guc;
 use crate::host::{background, exit, latch, value, xact};
-use crate::shmem::{database, queue};
+use crate::shmem::{database, line, queue};
 
 /// What holds in a worker, whatever ALTER DATABASE and ALTER ROLE say.
 const SETTINGS: &[(&CStr, &CStr)] = &[
@@ -109,6 +109,7 @@ fn leave() {
     if FORSAKEN.get() {
         let oid = xact::database();
         queue::forget(oid, |_| false);
+        line::forget(oid);
         database::forget_unless_asked(oid);
     } else if IN_PASS.get() {
         slot.wake_by(0);

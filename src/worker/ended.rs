@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::host::spi::{connected, once};
 use crate::host::xact;
 use crate::job::lease;
+use crate::resource::release;
 use crate::shmem::database::{self, Session};
 
 const LIVE: &str = "SELECT a.pid, a.backend_start FROM pg_catalog.pg_stat_get_activity(NULL) AS a";
@@ -40,6 +41,8 @@ impl Ended {
         let mut leases: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
         let over = bound.iter().filter(|lease| self.sessions.contains(&lease.session));
         over.for_each(|lease| leases.entry(lease.queue).or_default().push(lease.id));
+        // What a session kept after its lease was taken back has no lease that would bring it up.
+        release::sessions_ended(|session| self.sessions.contains(session))?;
         let with_leases: HashSet<Session> = bound.iter().map(|lease| lease.session).collect();
         self.sessions.retain(|session| with_leases.contains(session));
         Ok(leases)

@@ -13,7 +13,7 @@ use crate::host::background::{self, Started};
 use crate::host::{exit, latch, value, xact};
 use crate::shmem::database::{self, Database};
 use crate::shmem::server::server;
-use crate::shmem::{queue, NEVER};
+use crate::shmem::{line, queue, NEVER};
 
 /// How long the launcher waits before it tries again to start a worker that could not be, or that ended with its work
 /// undone, microseconds.
@@ -75,6 +75,7 @@ fn connectable() -> Option<Vec<Oid>> {
 
 fn forget(oid: Oid) {
     queue::forget(oid, |_| false);
+    line::forget(oid);
     database::forget(oid);
 }
 

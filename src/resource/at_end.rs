@@ -1,0 +1,159 @@
+//! What a transaction took and gave back, until it ends: then the session's locks follow, and who waits is woken.
+//!
+//! A slot that the session keeps is locked for the transaction first, for the session just before the commit, and let go
+//! again when the commit fails after that. What is given back is unlocked once it is committed.
+
+use std::cell::RefCell;
+
+use super::holder;
+use super::line;
+use crate::error::{Error, Result};
+use crate::host::lock::ClusterLock;
+use crate::host::xact::{self, Closing, Ending};
+
+/// One thing that was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Deed {
+    /// Something of a resource was taken.
+    Took(String),
+    /// Something of a resource came free.
+    Freed(String),
+    /// The session is to keep a lock, with the number of its holder; whether it has it already.
+    Keep(ClusterLock, i64, bool),
+    /// The session is to let go of it.
+    LetGo(ClusterLock, i64),
+}
+
+struct Note {
+    /// The subtransaction that it belongs to.
+    part: u32,
+    deed: Deed,
+}
+
+thread_local! {
+    static NOTES: RefCell<Vec<Note>> = const { RefCell::new(Vec::new()) };
+    /// What this session keeps, committed.
+    static KEPT: RefCell<Vec<(ClusterLock, i64)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Something of a resource was taken.
+pub fn took(resource: &str) {
+    note(Deed::Took(resource.to_owned()));
+}
+
+/// Something of a resource came free, or there is more of it.
+pub fn freed(resource: &str) {
+    note(Deed::Freed(resource.to_owned()));
+}
+
+/// The session keeps a holder's lock from the commit on.
+pub fn keep(lock: ClusterLock, holder: i64) {
+    note(Deed::Keep(lock, holder, false));
+}
+
+/// The session lets go of a holder's lock at the commit.
+pub fn let_go(lock: ClusterLock, holder: i64) {
+    note(Deed::LetGo(lock, holder));
+}
+
+fn note(deed: Deed) {
+    let part = xact::part();
+    NOTES.with_borrow_mut(|notes| {
+        if !notes.iter().any(|known| known.part == part && known.deed == deed) {
+            notes.push(Note { part, deed });
+        }
+    });
+    xact::watch_endings(ended);
+    xact::watch_closing(closing);
+}
+
+/// Lets go of what this session keeps without a lease: its leases were taken back while it was away. Every call of a
+/// consumer begins with it.
+pub fn let_go_of_reaped() -> Result<()> {
+    let kept = KEPT.with_borrow(Vec::clone);
+    if kept.is_empty() {
+        return Ok(());
+    }
+    let leases = holder::leases()?;
+    let is_over = |(_, id): &&(ClusterLock, i64)| !leases.iter().any(|lease| lease.holder == *id);
+    let over: Vec<(ClusterLock, i64)> = kept.iter().filter(is_over).copied().collect();
+    let ids: Vec<i64> = over.iter().map(|(_, id)| *id).collect();
+    let rows: Vec<holder::Holder> = holder::all()?.into_iter().filter(|row| ids.contains(&row.id)).collect();
+    holder::remove(&ids)?;
+    rows.iter().for_each(|row| freed(&row.resource));
+    over.into_iter().for_each(|(lock, id)| let_go(lock, id));
+    Ok(())
+}
+
+/// Before the commit: what fails here rolls it back.
+fn closing(closing: Closing) -> Result<()> {
+    let is_any = |of: fn(&Deed) -> bool| NOTES.with_borrow(|notes| notes.iter().any(|note| of(&note.deed)));
+    match closing {
+        Closing::Prepare if is_any(|deed| !matches!(deed, Deed::Freed(_))) => {
+            Err(Error::not_supported("cannot PREPARE a transaction that has taken resources")
+                .hint("Commit the fetch first, or leave resources out of its hints."))
+        }
+        Closing::Prepare => Ok(()),
+        Closing::Commit => keep_all(),
+    }
+}
+
+fn keep_all() -> Result<()> {
+    NOTES.with_borrow_mut(|notes| {
+        for note in notes {
+            if let Deed::Keep(lock, _, is_kept) = &mut note.deed {
+                *is_kept = lock.keep();
+                if !*is_kept {
+                    return Err(Error::internal("the lock of a slot was lost before the commit"));
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Called at the end of a transaction or a part of it. Must not raise.
+fn ended(ending: Ending) {
+    match ending {
+        Ending::Committed => {
+            let mut notes = NOTES.take();
+            // Who is woken must find what there is to be found.
+            notes.sort_by_key(|note| matches!(note.deed, Deed::Freed(_)));
+            notes.into_iter().for_each(|note| committed(note.deed));
+        }
+        Ending::Aborted => NOTES.take().into_iter().for_each(|note| undone(note.deed)),
+        Ending::PartAborted(part) => {
+            let gone = NOTES.with_borrow_mut(|notes| {
+                let (gone, left) = std::mem::take(notes).into_iter().partition(|note| note.part >= part);
+                *notes = left;
+                let gone: Vec<Note> = gone;
+                gone
+            });
+            gone.into_iter().for_each(|note| undone(note.deed));
+        }
+        Ending::PartCommitted(part, parent) => NOTES.with_borrow_mut(|notes| {
+            notes.iter_mut().filter(|note| note.part >= part).for_each(|note| note.part = parent);
+        }),
+        Ending::Prepared => NOTES.with_borrow_mut(Vec::clear),
+    }
+}
+
+fn committed(deed: Deed) {
+    match deed {
+        Deed::Took(_) => {}
+        Deed::Freed(resource) => line::wake(&resource),
+        Deed::Keep(lock, holder, _) => KEPT.with_borrow_mut(|kept| kept.push((lock, holder))),
+        Deed::LetGo(lock, holder) => {
+            KEPT.with_borrow_mut(|kept| kept.retain(|known| *known != (lock, holder)));
+            lock.let_go();
+        }
+    }
+}
+
+fn undone(deed: Deed) {
+    match deed {
+        Deed::Took(resource) => line::wake(&resource),
+        Deed::Keep(lock, _, true) => lock.let_go(),
+        _ => {}
+    }
+}

@@ -1,0 +1,350 @@
+//! Taking all that a fetch wants, or nothing.
+//!
+//! A slot is taken under its advisory lock, held until the transaction ends: whoever is taking it now, committed or not,
+//! keeps others from it. With the lock in hand the holders' rows are read as they are at that moment; they are the truth
+//! beyond the transaction. Units are counted under one lock for each resource, held until the call has written its row:
+//! rows of open transactions count, so that nobody has to wait for their end.
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use super::at_end;
+use super::catalog::Kind;
+use super::holder::{self, Holder};
+use super::line::{self, Me};
+use super::want::Want;
+use crate::error::Result;
+use crate::host::lock::ClusterLock;
+use crate::host::subtransaction::attempt;
+use crate::host::{latch, value, xact};
+use crate::job::upkeep;
+use crate::queue::registry;
+use crate::shmem::database::is_served;
+
+/// How often slots that looked free are tried, when others were faster.
+const ROUNDS: usize = 3;
+/// How long a fetch waits for others that are counting units, milliseconds, in steps of one.
+const COUNTING_MS: usize = 100;
+/// How often who is first in line looks by himself, milliseconds: not every slot that comes free is told.
+const LOOK_MS: u64 = 50;
+
+/// Who wants it.
+#[derive(Debug, Clone, Copy)]
+pub struct Claimant<'a> {
+    /// The workflow that fetches.
+    pub workflow: &'a str,
+    /// The worker's name, if it gave one.
+    pub worker: Option<&'a str>,
+    /// Whether the session keeps what it takes, by locks.
+    pub by_session: bool,
+}
+
+impl Claimant<'_> {
+    /// Whether a holder is this one already: known by its worker's name, without one never.
+    fn is(&self, holder: &Holder) -> bool {
+        self.worker.is_some()
+            && holder.worker.as_deref() == self.worker
+            && holder.workflow == self.workflow
+            && holder.by_session == self.by_session
+            && (!self.by_session || holder.session == holder::own_session())
+    }
+
+    /// How it is known in line.
+    pub fn me(&self) -> Me {
+        Me::of(self.workflow, self.worker)
+    }
+}
+
+/// What came of it.
+pub enum Outcome {
+    /// All of it is this fetch's, if it finds jobs.
+    Granted(Grant),
+    /// Some of it is not to be had: of this resource.
+    Busy(String),
+}
+
+/// Something that a fetch takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Part {
+    resource: String,
+    slot: Option<i64>,
+    units: i64,
+    /// The holder that it shares with earlier fetches of its worker.
+    holder: Option<i64>,
+}
+
+/// What a fetch has taken and nobody knows of yet: it becomes rows when there are jobs (`keep`), or is given back.
+pub struct Grant {
+    parts: Vec<Part>,
+    slots: Vec<ClusterLock>,
+    counting: Vec<ClusterLock>,
+}
+
+impl Grant {
+    /// Gives back what was taken: nothing of it was written.
+    pub fn give_back(self) {
+        self.slots.iter().chain(&self.counting).for_each(|lock| lock.give_back());
+    }
+
+    /// What the consumer is told: `{"gpu": [0], "memory_gb": 16}`.
+    pub fn as_json(&self) -> String {
+        let mut fields: Vec<String> = Vec::new();
+        let mut rest = self.parts.as_slice();
+        while let Some(first) = rest.first() {
+            let count = rest.iter().take_while(|part| part.resource == first.resource).count();
+            let (same, others) = rest.split_at(count);
+            let name = serde_json::to_string(&first.resource).unwrap_or_default();
+            fields.push(format!("{name}: {}", amounts(same)));
+            rest = others;
+        }
+        format!("{{{}}}", fields.join(", "))
+    }
+
+    /// Writes down who holds what under a lease that was just written.
+    pub fn keep(self, claimant: &Claimant, lease: i64) -> Result<()> {
+        for part in &self.parts {
+            let id = match part.holder {
+                Some(known) => known,
+                None => add(claimant, part)?,
+            };
+            if part.holder.is_some() && part.slot.is_none() {
+                holder::raise(id, part.units)?;
+            }
+            holder::attach(lease, id)?;
+            at_end::took(&part.resource);
+        }
+        self.counting.iter().for_each(|lock| lock.give_back());
+        Ok(())
+    }
+}
+
+/// The slots as a list, or the units as a number.
+fn amounts(parts: &[Part]) -> String {
+    let mut slots: Vec<i64> = parts.iter().filter_map(|part| part.slot).collect();
+    slots.sort_unstable();
+    match slots.is_empty() {
+        true => parts.iter().map(|part| part.units).sum::<i64>().to_string(),
+        false => format!("[{}]", slots.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+fn add(claimant: &Claimant, part: &Part) -> Result<i64> {
+    let mut new = Holder {
+        id: 0,
+        since: value::now(),
+        session: holder::own_session(),
+        database: xact::database(),
+        by_session: claimant.by_session,
+        resource: part.resource.clone(),
+        slot: part.slot,
+        units: part.units,
+        workflow: claimant.workflow.to_owned(),
+        worker: claimant.worker.map(str::to_owned),
+    };
+    new.id = holder::add(&new)?;
+    if claimant.by_session {
+        at_end::keep(new.lock(), new.id);
+    }
+    Ok(new.id)
+}
+
+/// Takes what is wanted, waiting for it until `deadline`.
+pub fn acquire(wants: &[Want], claimant: &Claimant, deadline: Instant) -> Result<Outcome> {
+    let me = claimant.me();
+    let mut has_waited = false;
+    let mut has_reaped = false;
+    loop {
+        let busy = match take(wants, claimant, Depth::Claim)? {
+            Outcome::Granted(grant) => {
+                line::leave(wants, me);
+                return Ok(Outcome::Granted(grant));
+            }
+            Outcome::Busy(resource) => resource,
+        };
+        if !std::mem::replace(&mut has_reaped, true) && end_expired(&busy)? {
+            continue;
+        }
+        let rest = deadline.saturating_duration_since(Instant::now());
+        if rest.is_zero() {
+            line::give_up(wants, me, has_waited);
+            return Ok(Outcome::Busy(busy));
+        }
+        line::stand(wants, me, rest);
+        has_waited = true;
+        latch::sleep(Some(rest.min(Duration::from_millis(LOOK_MS)).as_millis().max(1) as i64));
+    }
+}
+
+/// Whether what is wanted could be taken now. Takes nothing that outlives the (sub)transaction, writes nothing.
+pub fn is_free(wants: &[Want], claimant: &Claimant) -> Result<bool> {
+    match take(wants, claimant, Depth::Look)? {
+        Outcome::Granted(grant) => {
+            grant.give_back();
+            Ok(true)
+        }
+        Outcome::Busy(_) => Ok(false),
+    }
+}
+
+/// How far taking goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// To be kept.
+    Claim,
+    /// To see whether it could be: locks no row, and does not sleep.
+    Look,
+}
+
+fn take(wants: &[Want], claimant: &Claimant, depth: Depth) -> Result<Outcome> {
+    for _ in 0..ROUNDS {
+        let seen = holder::all()?;
+        let mut taken = Grant { parts: Vec::new(), slots: Vec::new(), counting: Vec::new() };
+        if let Some(busy) = wants.iter().find(|want| !take_one(want, claimant, depth, &seen, &mut taken)) {
+            taken.give_back();
+            return Ok(Outcome::Busy(busy.resource.name.clone()));
+        }
+        // With the locks in hand nobody else can add what would be in the way.
+        let now = holder::all()?;
+        if taken.parts.iter().any(|part| is_taken_since(part, &now)) {
+            taken.give_back();
+            continue;
+        }
+        if let Some(short) = wants.iter().find(|want| !has_units(want, claimant, &now)) {
+            taken.give_back();
+            return Ok(Outcome::Busy(short.resource.name.clone()));
+        }
+        return match depth == Depth::Look || lock_shared(&taken)? {
+            true => Ok(Outcome::Granted(taken)),
+            false => {
+                let name = taken.parts.iter().find(|part| part.holder.is_some()).map(|part| part.resource.clone());
+                taken.give_back();
+                Ok(Outcome::Busy(name.unwrap_or_default()))
+            }
+        };
+    }
+    Ok(Outcome::Busy(wants.first().map(|want| want.resource.name.clone()).unwrap_or_default()))
+}
+
+/// Takes the locks for one want; false when it is not to be had.
+fn take_one(want: &Want, claimant: &Claimant, depth: Depth, seen: &[Holder], taken: &mut Grant) -> bool {
+    match want.resource.kind {
+        Kind::Slots => take_slots(want, claimant, seen, taken),
+        Kind::Units => take_units(want, claimant, depth, seen, taken),
+    }
+}
+
+fn take_slots(want: &Want, claimant: &Claimant, seen: &[Holder], taken: &mut Grant) -> bool {
+    let name = &want.resource.name;
+    let on = |slot: i64| seen.iter().find(|holder| holder.resource == *name && holder.slot == Some(slot));
+    let slots = want.slots();
+    let part = |slot, holder| Part { resource: name.clone(), slot: Some(slot), units: 0, holder };
+    let own = slots
+        .iter()
+        .filter_map(|slot| on(*slot).filter(|holder| claimant.is(holder)).map(|own| part(*slot, Some(own.id))));
+    let mut parts: Vec<Part> = own.take(want.amount as usize).collect();
+    let is_whole = |parts: &Vec<Part>| parts.len() as i64 >= want.amount;
+    if is_held_up(want, claimant, is_whole(&parts)) {
+        return false;
+    }
+    for slot in slots {
+        if is_whole(&parts) {
+            break;
+        }
+        let lock = ClusterLock::slot(name, slot);
+        if on(slot).is_none() && lock.try_take() {
+            taken.slots.push(lock);
+            parts.push(part(slot, None));
+        }
+    }
+    let is_enough = is_whole(&parts);
+    taken.parts.extend(parts);
+    is_enough
+}
+
+/// Whether others go first: those before it in line, or, where it goes on with what it holds, those who have waited for
+/// longer than a turn.
+fn is_held_up(want: &Want, claimant: &Claimant, has_it: bool) -> bool {
+    match has_it {
+        true => line::is_overdue(want, claimant.me()),
+        false => line::is_behind(want, claimant.me()),
+    }
+}
+
+fn take_units(want: &Want, claimant: &Claimant, depth: Depth, seen: &[Holder], taken: &mut Grant) -> bool {
+    let name = &want.resource.name;
+    let own = seen.iter().find(|holder| holder.resource == *name && claimant.is(holder));
+    let has_it = own.is_some_and(|own| own.units >= want.amount);
+    if want.resource.capacity.is_some() {
+        if is_held_up(want, claimant, has_it) {
+            return false;
+        }
+        let lock = ClusterLock::counting(name);
+        if !take_patiently(lock, depth) {
+            return false;
+        }
+        taken.counting.push(lock);
+    }
+    let units = own.map_or(want.amount, |own| own.units.max(want.amount));
+    taken.parts.push(Part { resource: name.clone(), slot: None, units, holder: own.map(|own| own.id) });
+    true
+}
+
+/// Others hold this lock for the time of a call only, and do not wait while they do. Who only looks does not sleep for it:
+/// he would miss what wakes him.
+fn take_patiently(lock: ClusterLock, depth: Depth) -> bool {
+    let tries = if depth == Depth::Look { 1 } else { COUNTING_MS };
+    (0..tries).any(|_| {
+        lock.try_take() || {
+            latch::sleep(Some(1));
+            false
+        }
+    })
+}
+
+fn is_taken_since(part: &Part, now: &[Holder]) -> bool {
+    let is_there = |holder: &Holder| Some(holder.id) == part.holder;
+    match part.holder {
+        Some(_) => !now.iter().any(is_there),
+        None => {
+            part.slot.is_some() && now.iter().any(|other| other.resource == part.resource && other.slot == part.slot)
+        }
+    }
+}
+
+/// Whether there are units enough, what the claimant holds already included.
+fn has_units(want: &Want, claimant: &Claimant, now: &[Holder]) -> bool {
+    let Some(capacity) = want.resource.capacity.filter(|_| want.resource.kind == Kind::Units) else {
+        return true;
+    };
+    let of_it = now.iter().filter(|holder| holder.resource == want.resource.name);
+    let (own, others): (Vec<&Holder>, Vec<&Holder>) = of_it.partition(|holder| claimant.is(holder));
+    let sum = |holders: &[&Holder]| holders.iter().fold(0i64, |sum, holder| sum.saturating_add(holder.units));
+    sum(&others).saturating_add(sum(&own).max(want.amount)) <= capacity
+}
+
+/// Locks the holders that this fetch shares with earlier ones, so that no settle removes them; false when somebody has one
+/// locked: its last lease is ending, or another fetch of the worker is under way.
+fn lock_shared(taken: &Grant) -> Result<bool> {
+    let shared: Vec<i64> = taken.parts.iter().filter_map(|part| part.holder).collect();
+    Ok(holder::lock_free(&shared)?.len() == shared.len())
+}
+
+/// Takes back what leases hold of a resource whose time is over, where no worker does; true when there were some.
+fn end_expired(resource: &str) -> Result<bool> {
+    let now = value::now();
+    if is_served(now) || !xact::is_read_committed() {
+        return Ok(false);
+    }
+    let held: Vec<i64> =
+        holder::all()?.into_iter().filter(|holder| holder.resource == resource).map(|holder| holder.id).collect();
+    let leases = holder::leases()?;
+    let expired = leases.iter().filter(|lease| held.contains(&lease.holder) && lease.deadline <= now);
+    let mut has_ended = false;
+    for lease in expired {
+        if let Some(queue) = registry::queue_numbered(lease.queue)? {
+            let done = attempt(AssertUnwindSafe(|| upkeep::end_expired(queue.table, lease.lease)));
+            has_ended |= done.unwrap_or(false);
+        }
+    }
+    Ok(has_ended)
+}
