@@ -2,6 +2,8 @@
 
 use pgrx::pg_sys;
 
+use super::identity::Settings;
+use super::subtransaction;
 use crate::compat;
 
 /// SQL's advisory locks are of class 1 and 2.
@@ -71,43 +73,78 @@ fn tag(what: What) -> pg_sys::LOCKTAG {
     }
 }
 
-/// A lock that is the same for all databases of the server: database 0 stands in its tag, and it is of classes of its own.
+/// A lock that stands for something of a resource, of a class of its own. Slots and holders are the same for all databases
+/// of the server: database 0 stands in their tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClusterLock {
+pub struct ResourceLock {
+    database: u32,
     class: u16,
     name: u32,
     number: u32,
 }
 
-impl ClusterLock {
+impl ResourceLock {
     /// One slot of a resource.
     pub fn slot(resource: &str, slot: i64) -> Self {
-        Self { class: CLASS + 1, name: hash(resource), number: slot as u32 }
+        Self { database: 0, class: CLASS + 1, name: hash(resource), number: slot as u32 }
     }
 
     /// One holder of units, by the number of its row.
     pub fn holder(resource: &str, holder: i64) -> Self {
-        Self { class: CLASS + 2, name: hash(resource), number: holder as u32 }
+        Self { database: 0, class: CLASS + 2, name: hash(resource), number: holder as u32 }
     }
 
     /// Whose turn it is to count the units of a resource.
     pub fn counting(resource: &str) -> Self {
-        Self { class: CLASS + 3, name: hash(resource), number: super::xact::database().to_u32() }
+        Self { class: CLASS + 3, ..Self::gate(resource, 0) }
+    }
+
+    /// The place of who waits for a resource and is first in line, where there is no line in shared memory.
+    pub fn gate(resource: &str, number: u32) -> Self {
+        Self { database: super::xact::database().to_u32(), class: CLASS + 4, name: hash(resource), number }
     }
 
     /// Takes it until the end of the (sub)transaction if no other session has it; never waits.
     pub fn try_take(self) -> bool {
+        self.take(pg_sys::ExclusiveLock, true)
+    }
+
+    /// Takes it until the end of the (sub)transaction, in the order of those who ask; false after `ms` milliseconds, 1 or
+    /// more, or where waiting would be a deadlock.
+    pub fn wait_for(self, ms: i64) -> bool {
+        let timeout = std::ffi::CString::new(format!("{ms}ms")).unwrap_or_default();
+        let taken = subtransaction::attempt(std::panic::AssertUnwindSafe(|| {
+            let _timeout = Settings::change(&[(c"lock_timeout", &timeout)]);
+            Ok(self.take(pg_sys::ExclusiveLock, false))
+        }));
+        taken.unwrap_or(false)
+    }
+
+    /// Whether another session has it, or waits for it.
+    pub fn is_wanted(self) -> bool {
+        let is_free = self.take(pg_sys::ShareLock, true);
+        if is_free {
+            self.release(pg_sys::ShareLock);
+        }
+        !is_free
+    }
+
+    /// Gives back what `try_take` or `wait_for` took in the same (sub)transaction.
+    pub fn give_back(self) {
+        self.release(pg_sys::ExclusiveLock);
+    }
+
+    fn take(self, mode: u32, at_once: bool) -> bool {
         let _owner = OfTransaction::begin();
         // SAFETY: the tag lives through the call; the server releases a lock of the transaction.
-        let got = unsafe { pg_sys::LockAcquire(&self.tag(), pg_sys::ExclusiveLock as i32, false, true) };
+        let got = unsafe { pg_sys::LockAcquire(&self.tag(), mode as i32, false, at_once) };
         got != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
     }
 
-    /// Gives back what `try_take` took in the same (sub)transaction.
-    pub fn give_back(self) {
+    fn release(self, mode: u32) {
         let _owner = OfTransaction::begin();
         // SAFETY: it was taken for the same owner.
-        unsafe { pg_sys::LockRelease(&self.tag(), pg_sys::ExclusiveLock as i32, false) };
+        unsafe { pg_sys::LockRelease(&self.tag(), mode as i32, false) };
     }
 
     /// Keeps for the session what the transaction holds, or what nobody does.
@@ -133,7 +170,7 @@ impl ClusterLock {
 
     fn tag(self) -> pg_sys::LOCKTAG {
         pg_sys::LOCKTAG {
-            locktag_field1: 0,
+            locktag_field1: self.database,
             locktag_field2: self.name,
             locktag_field3: self.number,
             locktag_field4: self.class,

@@ -14,7 +14,9 @@ use crate::error::Result;
 use crate::host::subtransaction::attempt;
 use crate::host::{identity, relation, value, xact};
 use crate::job::claim;
+use crate::resource::catalog::Kind;
 use crate::resource::{hints, want};
+use crate::shmem::database;
 
 /// Jobs counted at most.
 const MOST: usize = 1_000;
@@ -92,6 +94,13 @@ fn paused(workflow: &WorkflowRow, queue: &QueueRow, table: &str) -> Check {
 fn claims(workflow: &WorkflowRow) -> Check {
     let hints = workflow.settings.resource_hints.as_deref().map_or(Ok(hints::Hints::default()), hints::parse);
     match hints.and_then(|hints| want::wants(&hints)) {
+        Ok(wants) if wants.iter().any(|want| want.resource.kind == Kind::Slots) && database::all().len() > 1 => {
+            Check::well(
+                "resources",
+                "what the workflow's hints ask for exists; another database of this server uses qflow too: slots are \
+                    exclusive in both only with hold = \"session\"",
+            )
+        }
         Ok(_) => Check::well("resources", "what the workflow's hints ask for exists"),
         Err(error) => Check::gap("resources", error.message(), error.hint_text().unwrap_or("Change resource_hints.")),
     }

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use super::holder;
 use super::line;
 use crate::error::{Error, Result};
-use crate::host::lock::ClusterLock;
+use crate::host::lock::ResourceLock;
 use crate::host::xact::{self, Closing, Ending};
 
 /// One thing that was done.
@@ -19,9 +19,9 @@ enum Deed {
     /// Something of a resource came free.
     Freed(String),
     /// The session is to keep a lock, with the number of its holder; whether it has it already.
-    Keep(ClusterLock, i64, bool),
+    Keep(ResourceLock, i64, bool),
     /// The session is to let go of it.
-    LetGo(ClusterLock, i64),
+    LetGo(ResourceLock, i64),
 }
 
 struct Note {
@@ -33,7 +33,7 @@ struct Note {
 thread_local! {
     static NOTES: RefCell<Vec<Note>> = const { RefCell::new(Vec::new()) };
     /// What this session keeps, committed.
-    static KEPT: RefCell<Vec<(ClusterLock, i64)>> = const { RefCell::new(Vec::new()) };
+    static KEPT: RefCell<Vec<(ResourceLock, i64)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Something of a resource was taken.
@@ -47,12 +47,12 @@ pub fn freed(resource: &str) {
 }
 
 /// The session keeps a holder's lock from the commit on.
-pub fn keep(lock: ClusterLock, holder: i64) {
+pub fn keep(lock: ResourceLock, holder: i64) {
     note(Deed::Keep(lock, holder, false));
 }
 
 /// The session lets go of a holder's lock at the commit.
-pub fn let_go(lock: ClusterLock, holder: i64) {
+pub fn let_go(lock: ResourceLock, holder: i64) {
     note(Deed::LetGo(lock, holder));
 }
 
@@ -75,8 +75,8 @@ pub fn let_go_of_reaped() -> Result<()> {
         return Ok(());
     }
     let leases = holder::leases()?;
-    let is_over = |(_, id): &&(ClusterLock, i64)| !leases.iter().any(|lease| lease.holder == *id);
-    let over: Vec<(ClusterLock, i64)> = kept.iter().filter(is_over).copied().collect();
+    let is_over = |(_, id): &&(ResourceLock, i64)| !leases.iter().any(|lease| lease.holder == *id);
+    let over: Vec<(ResourceLock, i64)> = kept.iter().filter(is_over).copied().collect();
     let ids: Vec<i64> = over.iter().map(|(_, id)| *id).collect();
     let rows: Vec<holder::Holder> = holder::all()?.into_iter().filter(|row| ids.contains(&row.id)).collect();
     holder::remove(&ids)?;

@@ -14,7 +14,7 @@ use super::holder::{self, Holder};
 use super::line::{self, Me};
 use super::want::Want;
 use crate::error::Result;
-use crate::host::lock::ClusterLock;
+use crate::host::lock::ResourceLock;
 use crate::host::subtransaction::attempt;
 use crate::host::{latch, value, xact};
 use crate::job::upkeep;
@@ -76,8 +76,8 @@ struct Part {
 /// What a fetch has taken and nobody knows of yet: it becomes rows when there are jobs (`keep`), or is given back.
 pub struct Grant {
     parts: Vec<Part>,
-    slots: Vec<ClusterLock>,
-    counting: Vec<ClusterLock>,
+    slots: Vec<ResourceLock>,
+    counting: Vec<ResourceLock>,
 }
 
 impl Grant {
@@ -150,27 +150,35 @@ fn add(claimant: &Claimant, part: &Part) -> Result<i64> {
 
 /// Takes what is wanted, waiting for it until `deadline`.
 pub fn acquire(wants: &[Want], claimant: &Claimant, deadline: Instant) -> Result<Outcome> {
-    let me = claimant.me();
-    let mut has_waited = false;
-    let mut has_reaped = false;
+    let mut outcome = take(wants, claimant, Depth::Claim)?;
+    if let Outcome::Busy(resource) = &outcome {
+        if end_expired(resource)? {
+            outcome = take(wants, claimant, Depth::Claim)?;
+        }
+    }
+    let has_to_wait = matches!(outcome, Outcome::Busy(_)) && Instant::now() < deadline;
+    if has_to_wait {
+        line::stand(wants, claimant.me(), deadline.saturating_duration_since(Instant::now()));
+        if let Some(gates) = line::pass_gates(wants, deadline) {
+            outcome = take_in_time(wants, claimant, deadline)?;
+            gates.give_back();
+        }
+    }
+    match &outcome {
+        Outcome::Granted(_) => line::leave(wants, claimant.me()),
+        Outcome::Busy(_) => line::give_up(wants, claimant.me(), has_to_wait),
+    }
+    Ok(outcome)
+}
+
+/// Looks again whenever something comes free, and from time to time.
+fn take_in_time(wants: &[Want], claimant: &Claimant, deadline: Instant) -> Result<Outcome> {
     loop {
-        let busy = match take(wants, claimant, Depth::Claim)? {
-            Outcome::Granted(grant) => {
-                line::leave(wants, me);
-                return Ok(Outcome::Granted(grant));
-            }
-            Outcome::Busy(resource) => resource,
-        };
-        if !std::mem::replace(&mut has_reaped, true) && end_expired(&busy)? {
-            continue;
-        }
+        let outcome = take(wants, claimant, Depth::Claim)?;
         let rest = deadline.saturating_duration_since(Instant::now());
-        if rest.is_zero() {
-            line::give_up(wants, me, has_waited);
-            return Ok(Outcome::Busy(busy));
+        if matches!(outcome, Outcome::Granted(_)) || rest.is_zero() {
+            return Ok(outcome);
         }
-        line::stand(wants, me, rest);
-        has_waited = true;
         latch::sleep(Some(rest.min(Duration::from_millis(LOOK_MS)).as_millis().max(1) as i64));
     }
 }
@@ -243,14 +251,15 @@ fn take_slots(want: &Want, claimant: &Claimant, seen: &[Holder], taken: &mut Gra
         .filter_map(|slot| on(*slot).filter(|holder| claimant.is(holder)).map(|own| part(*slot, Some(own.id))));
     let mut parts: Vec<Part> = own.take(want.amount as usize).collect();
     let is_whole = |parts: &Vec<Part>| parts.len() as i64 >= want.amount;
-    if is_held_up(want, claimant, is_whole(&parts)) {
+    let since = is_whole(&parts).then(|| held_since(seen, &parts));
+    if is_held_up(want, claimant, since) {
         return false;
     }
     for slot in slots {
         if is_whole(&parts) {
             break;
         }
-        let lock = ClusterLock::slot(name, slot);
+        let lock = ResourceLock::slot(name, slot);
         if on(slot).is_none() && lock.try_take() {
             taken.slots.push(lock);
             parts.push(part(slot, None));
@@ -261,24 +270,30 @@ fn take_slots(want: &Want, claimant: &Claimant, seen: &[Holder], taken: &mut Gra
     is_enough
 }
 
-/// Whether others go first: those before it in line, or, where it goes on with what it holds, those who have waited for
-/// longer than a turn.
-fn is_held_up(want: &Want, claimant: &Claimant, has_it: bool) -> bool {
-    match has_it {
-        true => line::is_overdue(want, claimant.me()),
-        false => line::is_behind(want, claimant.me()),
+/// Since when the first of some parts is held, microseconds.
+fn held_since(seen: &[Holder], parts: &[Part]) -> i64 {
+    let is_it = |holder: &&Holder| parts.iter().any(|part| part.holder == Some(holder.id));
+    seen.iter().filter(is_it).map(|holder| holder.since).min().unwrap_or(i64::MAX)
+}
+
+/// Whether others go first: those before it in line, or, where it goes on with what it holds since a time, those who have
+/// waited for longer than a turn.
+fn is_held_up(want: &Want, claimant: &Claimant, held_since: Option<i64>) -> bool {
+    match held_since {
+        Some(since) => line::is_overdue(want, claimant.me(), since),
+        None => line::is_behind(want, claimant.me()),
     }
 }
 
 fn take_units(want: &Want, claimant: &Claimant, depth: Depth, seen: &[Holder], taken: &mut Grant) -> bool {
     let name = &want.resource.name;
     let own = seen.iter().find(|holder| holder.resource == *name && claimant.is(holder));
-    let has_it = own.is_some_and(|own| own.units >= want.amount);
+    let held_since = own.filter(|own| own.units >= want.amount).map(|own| own.since);
     if want.resource.capacity.is_some() {
-        if is_held_up(want, claimant, has_it) {
+        if is_held_up(want, claimant, held_since) {
             return false;
         }
-        let lock = ClusterLock::counting(name);
+        let lock = ResourceLock::counting(name);
         if !take_patiently(lock, depth) {
             return false;
         }
@@ -291,7 +306,7 @@ fn take_units(want: &Want, claimant: &Claimant, depth: Depth, seen: &[Holder], t
 
 /// Others hold this lock for the time of a call only, and do not wait while they do. Who only looks does not sleep for it:
 /// he would miss what wakes him.
-fn take_patiently(lock: ClusterLock, depth: Depth) -> bool {
+fn take_patiently(lock: ResourceLock, depth: Depth) -> bool {
     let tries = if depth == Depth::Look { 1 } else { COUNTING_MS };
     (0..tries).any(|_| {
         lock.try_take() || {

@@ -8,7 +8,7 @@ use pgrx::pg_sys;
 use super::catalog::Kind;
 use crate::error::{Error, Result};
 use crate::host::dirty::{self, DirtyRow};
-use crate::host::lock::ClusterLock;
+use crate::host::lock::ResourceLock;
 use crate::host::spi::{connected, kept, Mode, Row};
 use crate::host::{relation, value, xact};
 use crate::queue::registry::as_owner;
@@ -41,10 +41,10 @@ pub struct Holder {
 
 impl Holder {
     /// The lock that a session keeps beside the row.
-    pub fn lock(&self) -> ClusterLock {
+    pub fn lock(&self) -> ResourceLock {
         match self.slot {
-            Some(slot) => ClusterLock::slot(&self.resource, slot),
-            None => ClusterLock::holder(&self.resource, self.id),
+            Some(slot) => ResourceLock::slot(&self.resource, slot),
+            None => ResourceLock::holder(&self.resource, self.id),
         }
     }
 

@@ -1,14 +1,16 @@
 //! Who waits for a resource, and whose turn it is: the first come first, as far as two want the same. The line is in shared
-//! memory; without it there is none, and whoever looks first gets what is free.
+//! memory. Without it, those who wait within a fetch queue up for a lock, the gate; who has it is first in line.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::at_end;
 use super::want::Want;
 use crate::guc;
+use crate::host::lock::ResourceLock;
 use crate::host::value;
 use crate::host::xact;
+use crate::shmem;
 use crate::shmem::line::{Line, Waiting};
 
 /// Who waited keeps his place for this long when he comes back, microseconds, though nobody waits for him meanwhile.
@@ -44,16 +46,62 @@ fn lines(wants: &[Want]) -> impl Iterator<Item = (&Want, Line)> {
     wants.iter().filter(|want| want.resource.capacity.is_some()).map(|want| (want, line_of(want)))
 }
 
+/// The gates that one passes for what can run out: one for each resource, or for each group of consumers who name the same
+/// first slot.
+fn gates(wants: &[Want]) -> impl Iterator<Item = ResourceLock> + '_ {
+    wants.iter().filter(|want| want.resource.capacity.is_some()).map(gate)
+}
+
+fn gate(want: &Want) -> ResourceLock {
+    let first = want.among.as_ref().and_then(|slots| slots.first()).map_or(u32::MAX, |slot| *slot as u32);
+    ResourceLock::gate(&want.resource.name, first)
+}
+
+/// Waits for its turn where there is no line to stand in; the gates that it holds then. None when `deadline` came first.
+pub fn pass_gates(wants: &[Want], deadline: Instant) -> Option<Gates> {
+    let mut passed = Gates::default();
+    if shmem::is_there() {
+        return Some(passed);
+    }
+    for gate in gates(wants) {
+        let rest = deadline.saturating_duration_since(Instant::now()).as_millis();
+        if !gate.wait_for(i64::try_from(rest).unwrap_or(i64::MAX).max(1)) {
+            passed.give_back();
+            return None;
+        }
+        passed.0.push(gate);
+    }
+    Some(passed)
+}
+
+/// Gates that are held.
+#[derive(Default)]
+pub struct Gates(Vec<ResourceLock>);
+
+impl Gates {
+    /// Lets the next one pass.
+    pub fn give_back(self) {
+        self.0.into_iter().for_each(ResourceLock::give_back);
+    }
+}
+
 /// Whether others who want the same come first.
 pub fn is_behind(want: &Want, me: Me) -> bool {
+    if !shmem::is_there() {
+        return gate(want).is_wanted();
+    }
     let now = value::now();
     line_of(want).any_before(me.0, |other| other.until > now && want.meets(other.slots))
 }
 
-/// Whether others who want the same have waited for longer than a turn.
-pub fn is_overdue(want: &Want, me: Me) -> bool {
+/// Whether others who want the same have waited for longer than a turn, or, where nobody knows since when they wait, the
+/// holder has had it for that long, microseconds.
+pub fn is_overdue(want: &Want, me: Me, held_since: i64) -> bool {
     let now = value::now();
     let longest = guc::slot_turn_ms().saturating_mul(1_000);
+    if !shmem::is_there() {
+        return now - held_since > longest && gate(want).is_wanted();
+    }
     let is_overdue = |other: &Waiting| other.until > now && now - other.since > longest && want.meets(other.slots);
     line_of(want).any_other(me.0, is_overdue)
 }

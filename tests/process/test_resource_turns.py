@@ -126,6 +126,43 @@ def test_first_come_first_served(make_server):
         assert waiters(c) == 0
 
 
+@pytest.mark.every_version
+def test_first_come_first_served_without_preload(db):
+    """There they queue up for a lock, for as long as a fetch may wait; a `wait` stands in no line."""
+    make(db)
+    with db.connect() as c:
+        load(c, "jobs", 1_000)
+        for _ in range(100):
+            rows, served, waiting = take(c), [], []
+
+            def consume(number):
+                with db.connect() as other:
+                    if rows := take(other, wait_ms=1_000):
+                        served.append(number)
+                        with db.connect() as hasty:
+                            assert number == 3 or take(hasty) == [], "nobody overtakes those who wait"
+                        ack(other, "jobs", rows)
+
+            begin = time.monotonic()
+            for number in range(4):
+                waiting.append(threading.Thread(target=consume, args=(number,)))
+                waiting[-1].start()
+                until(lambda: at_gate(c) == number + 1 or time.monotonic() > begin + 0.5, 30, "in line")
+            is_in_time = at_gate(c) == 4
+            ack(c, "jobs", rows)
+            for waiter in waiting:
+                waiter.join(30)
+            if is_in_time and len(served) == 4:
+                break
+        assert served == [0, 1, 2, 3]
+        assert_free(c)
+
+
+def at_gate(c):
+    """How many wait at the gate, or have passed it."""
+    return c.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1818").fetchone()[0]
+
+
 def waiters(c, resource="gpu"):
     """How many wait for it."""
     text = c.execute("SELECT qflow.prometheus()").fetchone()[0]
