@@ -3,7 +3,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from database import QUEUE, RETRIES, WORKFLOW
+from database import GPUS, QUEUE, RETRIES, WORKFLOW
 from features import DIMENSIONS
 
 JOBS = f"""
@@ -57,6 +57,8 @@ def check(db, paragraphs, held):
     leases = db.execute(
         "SELECT lease, unsettled FROM qflow.lease_status WHERE workflow = %s", (WORKFLOW,)
     ).fetchall()
+    gpus = [gpu for (gpu,) in db.execute("SELECT DISTINCT gpu FROM vectors ORDER BY gpu").fetchall()]
+    held_gpus = db.execute("SELECT slot, pid FROM qflow.resource_status WHERE resource = 'gpu' AND pid IS NOT NULL").fetchall()
     verified = db.execute("SELECT check_name, detail FROM qflow.verify(%s) WHERE NOT ok", (QUEUE,)).fetchall()
 
     def wrong_jobs(keys, right):
@@ -74,5 +76,8 @@ def check(db, paragraphs, held):
                 [f"job {id}: {by_id.get(id, 'no job')}" for id in held
                  if id not in by_id or by_id[id].status not in ("completed", "failed") or by_id[id].attempt < 2]),
         Finding("no lease is left", [f"lease {lease}: {unsettled} jobs" for lease, unsettled in leases]),
+        Finding(f"all work was done on GPUs 0 to {GPUS - 1}, and none of them is held",
+                [f"vectors of GPU {gpu}" for gpu in gpus if gpu not in range(GPUS)]
+                + [f"GPU {slot} by process {pid}" for slot, pid in held_gpus]),
         Finding("qflow.verify() finds nothing", [f"{check}: {detail}" for check, detail in verified]),
     ]

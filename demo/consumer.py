@@ -7,6 +7,7 @@ JSON on standard output. With HOLD_AT it stops dead within its HOLD_AT-th fetch,
 """
 import itertools
 import json
+import os
 import signal
 import sys
 import time
@@ -18,6 +19,7 @@ from documents import text_of, unreadable
 from features import features
 
 IDLE_SECONDS = 0.05
+HINTS = '{"wait_ms": 1000}'  # for a GPU; that one is wanted at all says the workflow
 
 
 class LeaseLost(Exception):
@@ -48,11 +50,13 @@ class Consumer:
     def fetch(self):
         """A statement of its own, committed at once: from here on a lease holds the jobs, not a transaction."""
         return self.db.execute(
-            "SELECT batch_no, id, lease, data FROM qflow.fetch(%s, demand => %s, batch_size => %s)",
-            (WORKFLOW, DEMAND, BATCH_SIZE),
+            "SELECT batch_no, id, lease, data, (resources->'gpu'->>0)::int FROM qflow.fetch(%s, %s, %s, %s)",
+            (WORKFLOW, DEMAND, BATCH_SIZE, HINTS),
         ).fetchall()
 
     def work(self, jobs):
+        self.gpu = jobs[0][4]
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(self.gpu)  # what a model would look at; ours needs none
         batches = [list(batch) for _, batch in itertools.groupby(jobs, key=lambda job: job[0])]
         for n, batch in enumerate(batches):
             left = [job for later in batches[n:] for job in later]
@@ -71,9 +75,9 @@ class Consumer:
     def finish(self, batch, holding=None):
         """Stores the vectors of one batch and settles its jobs: both or nothing."""
         vectors, done, broken = [], [], []
-        for _, id, lease, data in batch:
+        for _, id, lease, data, _ in batch:
             try:
-                vectors.append((data["document"], data["paragraph"], features(text_of(data)), self.number))
+                vectors.append((data["document"], data["paragraph"], features(text_of(data)), self.number, self.gpu))
                 done.append((id, lease))
             except UnicodeDecodeError as error:
                 broken.append((id, lease, unreadable(error)))

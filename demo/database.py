@@ -3,6 +3,7 @@ from dataclasses import dataclass
 
 QUEUE, WORKFLOW = "paragraphs", "embedding_producer"
 DEMAND, BATCH_SIZE, RETRIES = 64, 16, 3
+GPUS = 2  # for four consumers: they have to share them
 RETRY_DELAY_MS, RETRY_MAX_DELAY_MS = 100, 1_000  # short: the demo should not wait for its three broken files
 
 # No key on (document, paragraph): that no paragraph gets two vectors has to come from acknowledging them in the
@@ -12,7 +13,8 @@ CREATE TABLE vectors (
     document  text    NOT NULL,
     paragraph integer NOT NULL,
     features  real[]  NOT NULL,
-    consumer  integer NOT NULL
+    consumer  integer NOT NULL,
+    gpu       integer NOT NULL
 )"""
 ROWS_PER_INSERT = 500
 
@@ -37,9 +39,11 @@ def create(db, timeout_ms, consumers):
         (QUEUE, timeout_ms, RETRIES, BATCH_SIZE, WORKFLOW),
     )
     db.execute(
-        "SELECT qflow.alter_workflow(%s, concurrency => %s, retry_delay_ms => %s, retry_max_delay_ms => %s)",
+        """SELECT qflow.alter_workflow(%s, concurrency => %s, retry_delay_ms => %s, retry_max_delay_ms => %s,
+               resource_hints => '{"gpu": true}')""",
         (WORKFLOW, consumers, RETRY_DELAY_MS, RETRY_MAX_DELAY_MS),
     )
+    db.execute("SELECT qflow.alter_resource('gpu', %s)", (GPUS,))
     db.execute(VECTORS)
 
 

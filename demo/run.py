@@ -92,7 +92,8 @@ class Demo:
         postgres, qflow, durable = database.versions(self.db)
         self.screen.say("server", f"PostgreSQL {postgres}, qflow {qflow}, {'durable' if durable else 'NOT durable'}")
         self.screen.say("queue", f"{database.QUEUE}, workflow {database.WORKFLOW}: lease {timeout / 1000:g} s, batches of"
-                                 f" {database.BATCH_SIZE}, {database.RETRIES} retries from {database.RETRY_DELAY_MS} ms on")
+                                 f" {database.BATCH_SIZE}, {database.RETRIES} retries from {database.RETRY_DELAY_MS} ms on,"
+                                 f" {database.GPUS} GPUs to share")
 
     def enqueue(self, paragraphs):
         """Half of them before the consumers start, the other half beside them; each document in both ways."""

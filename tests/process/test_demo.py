@@ -71,7 +71,7 @@ def test_demo_ends_well(done, docs):
 DAMAGE = [
     ("DELETE FROM vectors WHERE paragraph = 77", ["exactly one vector"]),
     ("INSERT INTO vectors SELECT * FROM vectors WHERE paragraph = 77", ["exactly one vector"]),
-    ("INSERT INTO vectors SELECT 'broken.txt', 2, features, 1 FROM vectors LIMIT 1", ["exactly one vector"]),
+    ("INSERT INTO vectors SELECT 'broken.txt', 2, features, 1, 0 FROM vectors LIMIT 1", ["exactly one vector"]),
     ("UPDATE vectors SET features = features[1:127] WHERE paragraph = 77", ["128 numbers"]),
     ("UPDATE paragraphs SET failure_reason = 'lease expired' WHERE status = 'failed' AND data->>'document' = 'broken.txt'",
      ["failed with its reason"]),
@@ -80,9 +80,10 @@ DAMAGE = [
     ("INSERT INTO paragraphs (data) SELECT data FROM paragraphs WHERE data->>'document' = 'short'", ["is one job", "is completed"]),
     ("UPDATE paragraphs SET status = 'pending' WHERE data->>'document' = 'short'", ["is completed"]),
     ("SELECT * FROM qflow.retry_failed('paragraphs'), qflow.fetch('embedding_producer')",
-     ["failed with its reason", "no lease is left"]),
+     ["failed with its reason", "no lease is left", "none of them is held"]),
     ("UPDATE paragraphs SET attempt = 1 WHERE id = (SELECT max(id) FROM paragraphs WHERE attempt = 2 AND status = 'completed')",
      ["killed consumer held"]),
+    ("UPDATE vectors SET gpu = 2 WHERE paragraph = 77", ["GPUs 0 to 1"]),
 ]
 
 
