@@ -12,7 +12,8 @@ use crate::shmem::line::{Line, Marks};
 struct Shown {
     name: String,
     capacity: Option<i64>,
-    held: i64,
+    /// Wide: amounts without a limit may be anything.
+    held: i128,
     holders: usize,
     line: Line,
 }
@@ -26,7 +27,7 @@ pub fn figures(page: &mut Page) -> Result<()> {
             let own = || holders.iter().filter(|holder| holder.resource == resource.name);
             Shown {
                 capacity: resource.capacity,
-                held: own().map(|holder| if holder.slot.is_some() { 1 } else { holder.units }).sum(),
+                held: own().map(|holder| if holder.slot.is_some() { 1 } else { i128::from(holder.units) }).sum(),
                 holders: own().count(),
                 line: Line::of(&resource.name),
                 name: resource.name,
