@@ -4,7 +4,7 @@
 use pgrx::pg_sys;
 
 use super::hints::RESERVED;
-use super::line;
+use super::{holder, line};
 use crate::error::{Error, Result};
 use crate::host::spi::{connected, once, once_latest, Row};
 use crate::host::value;
@@ -69,8 +69,6 @@ const ADD: &str = "INSERT INTO qflow.resource (resource, kind, capacity) VALUES 
     ON CONFLICT (resource) DO NOTHING";
 
 const REMOVE: &str = "DELETE FROM qflow.resource WHERE resource OPERATOR(pg_catalog.=) $1";
-
-const IS_HELD: &str = "SELECT EXISTS (SELECT FROM qflow.holder WHERE resource OPERATOR(pg_catalog.=) $1)";
 
 /// All resources, in the order of their names.
 pub fn read() -> Result<Vec<Resource>> {
@@ -158,9 +156,9 @@ pub fn remove(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Also by a fetch that is not committed.
 fn held(name: &str) -> Result<bool> {
-    let args = [(pg_sys::TEXTOID, value::text(name))];
-    as_owner(|| connected(|spi| Ok(once_latest(spi, IS_HELD, &args)?.first().is_some_and(|row| row.flag(1)))))
+    Ok(holder::all()?.iter().any(|holder| holder.resource == name))
 }
 
 fn change(sql: &'static str, name: &str, kind: Kind, capacity: Option<i64>) -> Result<bool> {
