@@ -66,8 +66,12 @@ pub fn own_session() -> Session {
 /// All holders, those included that others are about to add or to remove.
 pub fn all() -> Result<Vec<Holder>> {
     let here = xact::database();
-    let holders: Result<Vec<Holder>> = dirty::rows(table("holder")?, of).into_iter().collect();
-    Ok(holders?.into_iter().filter(|holder| holder.database == here).collect())
+    let rows: Result<Vec<Holder>> = dirty::rows(table("holder")?, of).into_iter().collect();
+    let mut holders: Vec<Holder> = rows?.into_iter().filter(|holder| holder.database == here).collect();
+    // A row that an open transaction has changed comes in both versions: it may end with either. The larger one counts.
+    holders.sort_by_key(|holder| (holder.id, std::cmp::Reverse(holder.units)));
+    holders.dedup_by_key(|holder| holder.id);
+    Ok(holders)
 }
 
 fn table(name: &str) -> Result<pg_sys::Oid> {
@@ -98,6 +102,9 @@ const ADD: &str =
         units, workflow, worker)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id";
 
+const REMOVE_COPY: &str = "DELETE FROM qflow.holder WHERE resource OPERATOR(pg_catalog.=) $1
+    AND slot OPERATOR(pg_catalog.=) $2 AND database_oid OPERATOR(pg_catalog.<>) $3";
+
 const ATTACH: &str = "INSERT INTO qflow.holder_lease (lease, holder) VALUES ($1, $2)";
 
 const RAISE: &str = "UPDATE qflow.holder SET units = $2
@@ -126,8 +133,11 @@ const ON_IT: &str = "SELECT l.holder, l.lease, e.deadline, e.queue
     FROM qflow.holder_lease AS l JOIN qflow.lease AS e ON e.id OPERATOR(pg_catalog.=) l.lease
     ORDER BY l.holder, l.lease";
 
-/// Writes the row of a new holder; its number.
+/// Writes the row of a new holder; its number. In the way of a slot may be a row that came with a copy of a database.
 pub fn add(holder: &Holder) -> Result<i64> {
+    if let Some(slot) = holder.slot {
+        remove_copy(&holder.resource, slot, holder.database)?;
+    }
     const TYPES: [pg_sys::Oid; 10] = [
         pg_sys::TIMESTAMPTZOID,
         pg_sys::TIMESTAMPTZOID,
@@ -158,6 +168,12 @@ pub fn add(holder: &Holder) -> Result<i64> {
             rows.first().and_then(|row| row.bigint(1)).ok_or_else(|| Error::internal("no number for a holder"))
         })
     })
+}
+
+fn remove_copy(resource: &str, slot: i64, here: pg_sys::Oid) -> Result<()> {
+    const TYPES: [pg_sys::Oid; 3] = [pg_sys::TEXTOID, pg_sys::INT8OID, pg_sys::OIDOID];
+    let args = [value::text(resource), value::bigint(slot), value::oid(here)];
+    as_owner(|| connected(|spi| kept(spi, REMOVE_COPY, &TYPES)?.run(spi, &args, Mode::WriteLatest).map(|_| ())))
 }
 
 /// Puts a lease on a holder.
