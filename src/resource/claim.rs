@@ -221,7 +221,7 @@ fn take(wants: &[Want], claimant: &Claimant, depth: Depth) -> Result<Outcome> {
             taken.give_back();
             return Ok(Outcome::Busy(short.resource.name.clone()));
         }
-        return match depth == Depth::Look || lock_shared(&taken)? {
+        return match depth == Depth::Look || lock_shared(wants, &mut taken)? {
             true => Ok(Outcome::Granted(taken)),
             false => {
                 let name = taken.parts.iter().find(|part| part.holder.is_some()).map(|part| part.resource.clone());
@@ -338,10 +338,18 @@ fn has_units(want: &Want, claimant: &Claimant, now: &[Holder]) -> bool {
 }
 
 /// Locks the holders that this fetch shares with earlier ones, so that no settle removes them; false when somebody has one
-/// locked: its last lease is ending, or another fetch of the worker is under way.
-fn lock_shared(taken: &Grant) -> Result<bool> {
+/// locked: its last lease is ending, or another fetch of the worker is under way. What has no limit is then held anew.
+fn lock_shared(wants: &[Want], taken: &mut Grant) -> Result<bool> {
     let shared: Vec<i64> = taken.parts.iter().filter_map(|part| part.holder).collect();
-    Ok(holder::lock_free(&shared)?.len() == shared.len())
+    let locked = holder::lock_free(&shared)?;
+    let of =
+        |resource: &str| wants.iter().find(|want| want.resource.name == resource && want.resource.capacity.is_none());
+    for part in &mut taken.parts {
+        if let (false, Some(want)) = (part.holder.is_none_or(|id| locked.contains(&id)), of(&part.resource)) {
+            (part.holder, part.units) = (None, want.amount);
+        }
+    }
+    Ok(taken.parts.iter().filter_map(|part| part.holder).all(|id| locked.contains(&id)))
 }
 
 /// Takes back what leases hold of a resource whose time is over, where no worker does; true when there were some.
@@ -356,10 +364,13 @@ fn end_expired(resource: &str) -> Result<bool> {
     let expired = leases.iter().filter(|lease| held.contains(&lease.holder) && lease.deadline <= now);
     let mut has_ended = false;
     for lease in expired {
-        if let Some(queue) = registry::queue_numbered(lease.queue)? {
-            let done = attempt(AssertUnwindSafe(|| upkeep::end_expired(queue.table, lease.lease)));
-            has_ended |= done.unwrap_or(false);
-        }
+        let queue = registry::queue_numbered(lease.queue)?;
+        let done = attempt(AssertUnwindSafe(|| match &queue {
+            Some(queue) => upkeep::end_expired(queue.table, lease.lease),
+            // Its table is gone; nobody can settle what was fetched from it.
+            None => registry::remove_orphans().map(|()| true),
+        }));
+        has_ended |= done.unwrap_or(false);
     }
     Ok(has_ended)
 }
