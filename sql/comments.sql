@@ -78,14 +78,16 @@ retry_max_delay_ms (from 1). NULL: the value of the queue, else the setting qflo
 if_not_exists: false for the same name on the same queue, settings untouched, with a NOTICE where they differ.
 Locks the row of the workflow in the registry until the end of the transaction. Needs ownership of the table; with
 if_not_exists and nothing to make, the right to consume.
-Errors: 22004 NULL, 22023 bad value, 42501 right missing, 42704 unknown queue or a hint that names a resource (there
-are none yet), 42710 the name is taken, 55000 hints that bind to the session.';
+Errors: 22004 NULL, 22023 bad value, also hints that ask for more than there can be, 42501 right missing, 42704 unknown
+queue or resource, 42710 the name is taken, 54000 too many resources, 55000 hints that bind to the session without
+preload.';
 
 COMMENT ON FUNCTION qflow.alter_workflow(text, bigint, bigint, bigint, bigint, jsonb, bigint, bigint) IS
 'Changes settings of a workflow; NULL leaves a setting as it is. Returns true when something changed. Leases that exist
 keep the settings that they began with. Units and ranges as in create_workflow.
 Locks the row of the workflow in the registry until the end of the transaction. Needs ownership of the queue table.
-Errors: 22004 NULL, 22023 bad value, 42501 not the owner, 42704 unknown workflow or a hint that names a resource.';
+Errors: 22004 NULL, 22023 bad value, 42501 not the owner, 42704 unknown workflow or resource, 54000 too many resources,
+55000 hints that bind to the session without preload.';
 
 COMMENT ON FUNCTION qflow.drop_workflow(text) IS
 'Removes a workflow from the registry. Returns true. The queue and its jobs stay; jobs in progress under it cannot be
@@ -127,19 +129,20 @@ is paused. Due jobs come first, but take at most half of the demand, rounded up,
 by priority, then in order of arrival. Each claim charges one attempt when the transaction commits.
 demand and batch_size are 1 to qflow.max_demand; demand NULL takes batch_size, batch_size NULL the value of the
 workflow. hints: an object, laid over the hints of the workflow key by key; timeout_ms in it sets how long this lease
-holds.
+holds; names of resources ask for slots or units, all or none, held until the last job of the lease is settled. Where
+they are busy: no rows after at most wait_ms (0 to 1000), or 55P03 with on_busy error; nothing is claimed then.
 Columns: batch_no counts batches from 1; attempt and max_attempts; lease, to be handed back when settling; lease_until,
-the deadline; failure_reason of the last attempt; resources NULL.
+the deadline; failure_reason of the last attempt; resources, the slots by number and the units taken, NULL without.
 Locks: ROW EXCLUSIVE on the table, each claimed row FOR NO KEY UPDATE SKIP LOCKED: it never waits for a row. One that
 finds nothing writes nothing. At READ COMMITTED, at most once a second and session, it also takes back up to 64 jobs of
 expired leases of the queue and sweeps a chunk of it, as the owner of the table.
 Always claims in full, also below LIMIT. Needs SELECT and UPDATE on the table.
 Errors: 22004 NULL, 22023 bad value, 42501 right missing, 42704 unknown workflow or resource, 54000 over a cap, 55000 a
-column of the queue is gone, or bind session without the preloaded library.';
+column of the queue is gone, or bind or hold session without the preloaded library, 55P03 busy.';
 
 COMMENT ON PROCEDURE qflow.wait(text, bigint, jsonb) IS
 'Waits until a fetch by this workflow with these hints would probably bring rows (a job is due, neither queue nor
-workflow is paused), or until timeout_ms (from 0, one look, to qflow.max_wait_ms; NULL: 1000) have passed. Takes nothing;
+workflow is paused, the resources are free and no other waiter comes first), or until timeout_ms (from 0, one look, to qflow.max_wait_ms; NULL: 1000) have passed. Takes nothing;
 what it saw, another may fetch first. hints: as in fetch.
 While it waits it holds no snapshot, no transaction id and no lock of its own. Outside of a transaction block it commits,
 each look is a transaction; in a block it must be READ COMMITTED, without a transaction id and without open cursors.
@@ -213,6 +216,35 @@ second at most; what it skips comes back with the next pass. Where qflow is prel
 by itself; else call it from time to time (cron) for queues from which nobody fetches. An error of one queue is a WARNING
 and does not stop the others.';
 
+-- Resources
+
+COMMENT ON FUNCTION qflow.create_resource(text, bigint, text) IS
+'Makes a resource that hints can ask for. Returns true. resource: 1 to 63 bytes, no control characters, no word of
+hints. kind slots: numbered from 0 to capacity - 1 (capacity 0 to 1000), each held by one consumer; kind units: an
+amount that consumers share, capacity from 0, NULL without limit. gpu (1 slot), cpu_cores and memory_gb (units without
+limit) are there from the start. Not for PUBLIC: EXECUTE is granted by name.
+Locks: the row of the resource. Errors: 22004 NULL, also as the capacity of slots, 22023 bad value, 42501 not granted,
+42710 the name is taken, 54000 more than 1000 slots.';
+
+COMMENT ON FUNCTION qflow.alter_resource(text, bigint) IS
+'Sets the capacity of a resource, built-in ones included. Returns true when it changed. Who holds more than that keeps
+it until the leases end. Not for PUBLIC: EXECUTE is granted by name.
+Locks: the row of the resource until the end of the transaction. Errors: 22004 NULL, also as the capacity of slots,
+22023 bad value, 42501 not granted, 42704 unknown resource, 54000 more than 1000 slots.';
+
+COMMENT ON FUNCTION qflow.drop_resource(text) IS
+'Removes a resource, or gives a built-in one its first capacity back. Returns true. Workflows whose hints name it answer
+42704 from then on, and readiness names them. Not for PUBLIC: EXECUTE is granted by name.
+Locks: the row of the resource until the end of the transaction. Errors: 22004 NULL, 42501 not granted, 42704 unknown
+resource, 55000 somebody holds it, or it is built in and unchanged.';
+
+COMMENT ON FUNCTION qflow.break_lease(bigint) IS
+'Ends a lease at once, as if its deadline had passed: its jobs are pending again with back-off, or failed, and what it
+holds is free. Returns true, or false when there is no such lease. Whoever works on the jobs is not told: its settles
+are stale. A lease with hold session ends with its session, which is terminated; the worker returns the jobs.
+Locks the lease and its jobs; acts as the owner of the table, restricted. Not for PUBLIC: EXECUTE is granted by name.
+Errors: 22004 NULL, 42501 not granted, 55000 an open transaction has the lease locked.';
+
 -- Looking
 
 COMMENT ON FUNCTION qflow.verify(text) IS
@@ -251,6 +283,10 @@ COMMENT ON FUNCTION qflow.lease_status_rows() IS
 'The rows of the view qflow.lease_status: one for each lease of the queues on which the caller may SELECT at least one
 column. Read the view instead; this function may change between versions. Locks: ROW EXCLUSIVE on each queue table.';
 
+COMMENT ON FUNCTION qflow.resource_status_rows() IS
+'The rows of the view qflow.resource_status: slots and leases on them, and holders of units. Read the view instead; this
+function may change between versions. Shows what open transactions hold, too. Locks: ROW EXCLUSIVE on each queue table.';
+
 -- Called by queue tables
 
 COMMENT ON FUNCTION qflow.enqueued_xid(bigint) IS
@@ -265,7 +301,7 @@ the table on the row just written, which is locked already. A queue whose trigge
 by verify.';
 
 COMMENT ON FUNCTION qflow.registry_changed() IS
-'Trigger of qflow.queue and qflow.workflow: makes every session read the registry anew after a change. Takes no lock of
+'Trigger of qflow.queue, qflow.workflow and qflow.resource: makes every session read the registry anew after a change. Takes no lock of
 its own and raises no error.';
 
 -- Views
@@ -286,7 +322,13 @@ or taken back since the server started; NULL without preload, and for who may no
 COMMENT ON VIEW qflow.lease_status IS
 'One row for each lease of the queues on which the viewer may SELECT at least one column: jobs fetched, jobs not settled
 yet, start, deadline, the worker named in the hints and the backend that fetched. A deadline in the past: the lease
-waits to be reaped. bound: it ends with the session that fetched. resources is NULL in this version.';
+waits to be reaped. bound: it ends with the session that fetched. resources: what the fetch was given, NULL without.';
+
+COMMENT ON VIEW qflow.resource_status IS
+'What resources there are and who holds them: a row for each slot, or for each lease on it, and a row for each holder of
+units, or one with 0 units where there is none. lease and pid NULL: free; pid without lease: a session with hold session
+keeps a slot whose lease was taken back. Holders of open transactions are shown too, their lease when it is committed.
+workflow and worker are NULL for who may not SELECT any column of the queue.';
 
 -- Rights
 
@@ -350,6 +392,18 @@ COMMENT ON TABLE qflow.lease IS
 settings as they were at the fetch. Read the view qflow.lease_status instead. Not dumped: jobs that were in progress
 come back after a restore.';
 
+COMMENT ON TABLE qflow.resource IS
+'Resources that users made, and built-in ones whose capacity they changed. Written by create_resource, alter_resource and
+drop_resource only. Readable by everyone, because pg_dump by an ordinary role needs it; dumped with the database.';
+
+COMMENT ON TABLE qflow.holder IS
+'Who holds what: one row for each slot that is taken and for each consumer of units, until the last lease on it has
+ended. Read the view qflow.resource_status instead. Not dumped; rows of another database, after a copy, do not count.';
+
+COMMENT ON TABLE qflow.holder_lease IS
+'The leases on each holder: a consumer with a worker name may have several on one slot. Written by fetch, and by whatever
+ends a lease. Not dumped.';
+
 COMMENT ON TABLE qflow.floor IS
 'Claim floors: where in its index a fetch begins to look, for each queue, in several copies so that saving one never
 waits. A hint: correct when lost, only ever late. Saved every qflow.floor_save_jobs jobs. Not dumped; verify checks it.';
@@ -367,6 +421,9 @@ a restore the first fetch finds another one and moves the sequence of lease ids 
 COMMENT ON SEQUENCE qflow.queue_number IS
 'Numbers of queues. They stand in the column defaults of queue tables, so a number is never given out twice; dumped with
 the database. Not to be set by hand.';
+
+COMMENT ON SEQUENCE qflow.holder_id_seq IS
+'Numbers of the rows of qflow.holder, that is of those who hold slots or units; not dumped, and of no meaning elsewhere.';
 
 COMMENT ON SEQUENCE qflow.lease_id IS
 'Lease ids, the fencing tokens: unique for the life of the database, compared for equality only, with gaps. Dumped with

@@ -15,7 +15,7 @@ CREATE TABLE usual (argument text PRIMARY KEY, value text);
 INSERT INTO usual VALUES
     ('queue', '''q'''), ('workflow', '''w'''), ('data', '''{}'''), ('metadata', '''{}'''), ('ids', 'ARRAY[1]'),
     ('leases', '(SELECT array_agg(lease) FROM qflow.lease_status)'), ('outcomes', '''[]'''),
-    ('role', '''pg_monitor''');
+    ('role', '''pg_monitor'''), ('resource', '''gpu'''), ('capacity', '1'), ('lease', '(SELECT min(lease) FROM qflow.lease_status)');
 
 -- what is tried, by type; the SQLSTATE that must come, if the contract names one ('any': ok or one of the contract's)
 CREATE TABLE awkward (type text, value text, must text);
@@ -87,20 +87,21 @@ BEGIN
                 SELECT format('SELECT count(*) FROM qflow.%I(%s)', f.name, string_agg(format('%I => %s::%s', f.names[i],
                     CASE WHEN i = a.at THEN v.value
                         WHEN f.name = 'create_queue' AND f.names[i] = 'queue' THEN '''new'''
-                        WHEN f.name = 'create_workflow' AND f.names[i] = 'workflow' THEN '''new'''
+                        WHEN f.name = 'create_workflow' AND f.names[i] = 'workflow' OR f.name = 'create_resource' AND f.names[i] = 'resource' THEN '''new'''
                         WHEN f.types[i] = 'jsonb[]' THEN '''{"{}"}'''
                         ELSE u.value END, f.types[i]), ', '))
                 INTO call
                 FROM generate_subscripts(f.names, 1) AS i LEFT JOIN usual AS u ON u.argument = f.names[i]
                 WHERE i <= f.required OR i = a.at;
                 got := try(call);
-                must := CASE v.must
+                -- a lease is any number, though no lease may have it
+                must := CASE WHEN a.name = 'lease' AND v.must IN ('22023', 'zero') THEN 'ok' ELSE CASE v.must
                     -- a required argument must not be NULL; what has a default may
                     WHEN 'null' THEN CASE WHEN a.at <= f.required THEN '22004' ELSE 'ok' END
-                    WHEN 'zero' THEN CASE WHEN a.name IN ('retries', 'delay_ms', 'retry_delay_ms', 'older_than_ms', 'priority') THEN 'ok' ELSE '22023' END
+                    WHEN 'zero' THEN CASE WHEN a.name IN ('retries', 'delay_ms', 'retry_delay_ms', 'older_than_ms', 'priority', 'capacity') THEN 'ok' ELSE '22023' END
                     -- no leases for an id
                     WHEN 'ok' THEN CASE WHEN a.name = 'leases' AND f.name <> 'extend' THEN '22023' ELSE 'ok' END
-                    ELSE v.must END;
+                    ELSE v.must END END;
                 INSERT INTO answer VALUES (f.name, a.name, v.value, got, must);
             END LOOP;
         END LOOP;

@@ -98,7 +98,7 @@ CREATE SEQUENCE evil.queue_number;
 -- every function, with all that before pg_catalog; nothing but the calls themselves runs here
 SET search_path = evil, pg_catalog, public, pg_temp;
 SELECT pg_catalog.count(1) AS fetched, pg_catalog.min(f.attempt) AS attempt, pg_catalog.max(f.max_attempts) AS most,
-    pg_catalog.array_agg(f.id) AS ids, (pg_catalog.array_agg(f.lease))[1] AS lease FROM qflow.fetch('q', 10, 3) AS f \gset
+    pg_catalog.array_agg(f.id) AS ids, (pg_catalog.array_agg(f.lease))[1] AS lease FROM qflow.fetch('q', 10, 3, '{"gpu": 1, "memory_gb": 2}') AS f \gset
 SELECT :'fetched', :'attempt', :'most', :'ids';
 SELECT 'ack', qflow.ack('q', '{3}', ARRAY[:lease]), qflow.ack('q', '{3}', ARRAY[:lease], true);
 SELECT 'requeue', qflow.requeue('q', '{5}', ARRAY[:lease], 'why'), qflow.requeue('q', '{6}', ARRAY[:lease], 'why', 0);
@@ -142,7 +142,7 @@ SELECT 'create_workflow', qflow.create_workflow('w', 'mine', retries => 2, retry
 SELECT 'alter', qflow.alter_queue('mine', batch_size => 5), qflow.alter_queue('mine', batch_size => 5), qflow.alter_workflow('w', batch_size => 5), qflow.alter_workflow('w', batch_size => 5);
 SELECT 'pause', qflow.pause_queue('mine'), qflow.pause_workflow('w'), qflow.resume_queue('mine'), qflow.resume_workflow('w');
 INSERT INTO evil.mine (data) VALUES ('1'), ('2'), ('3'), ('4'), ('5'), ('6'), ('7');
-SELECT pg_catalog.array_agg(f.id) AS ids, (pg_catalog.array_agg(f.lease))[1] AS lease FROM qflow.fetch('w') AS f \gset
+SELECT pg_catalog.array_agg(f.id) AS ids, (pg_catalog.array_agg(f.lease))[1] AS lease FROM qflow.fetch('w', hints => '{"memory_gb": 2, "wait_ms": 10, "worker": "w"}') AS f \gset
 SELECT 'fetch', :'ids';
 SELECT 'settled', qflow.ack('w', '{1,2}', ARRAY[:lease]), qflow.fail('w', '{3}', ARRAY[:lease]), qflow.requeue('w', '{4}', ARRAY[:lease]);
 SELECT 'retry_failed', qflow.retry_failed('mine', '{3,4}'), qflow.retry_failed('mine');

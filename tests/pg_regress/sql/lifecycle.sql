@@ -77,7 +77,7 @@ SELECT qflow.alter_queue('nosuch', retries => 1);
 SELECT qflow.alter_workflow('nosuch', retries => 1);
 SELECT qflow.alter_queue('plain', on_complete => 'drop');
 SELECT qflow.create_queue('x', on_complete => 'KEEP');
-SELECT qflow.alter_workflow('w', resource_hints => '{"gpu": 1}');
+SELECT qflow.alter_workflow('w', resource_hints => '{"gpu": 2}');
 SELECT qflow.create_workflow('x', 'plain', resource_hints => '{"nosuch": 1}');
 SELECT qflow.create_workflow('x', 'plain', resource_hints => '[]');
 \set VERBOSITY default

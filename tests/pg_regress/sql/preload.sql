@@ -15,3 +15,107 @@ EXCEPTION WHEN OTHERS THEN
   RAISE WARNING '% % | %', state, said, hint;
 END $$;
 SELECT bound, count(*) FROM qflow.lease_status GROUP BY 1;
+
+-- slots that the session keeps by locks (hold = "session"), beside the holder's row: seen in pg_locks, with database 0
+INSERT INTO q (data) SELECT to_jsonb(n) FROM generate_series(1, 40) AS n;
+SELECT qflow.alter_workflow('q', resource_hints => '{"gpu": 1, "hold": "session"}');
+CALL qflow.wait('q', 0, '{"hold": "session"}');
+SELECT qflow.alter_workflow('q', resource_hints => '{"gpu": 1}');
+CREATE TABLE got (name text, id bigint, lease bigint);
+CREATE FUNCTION take(name text, hints jsonb, demand bigint = 1) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE said text;
+BEGIN
+    WITH f AS MATERIALIZED (SELECT * FROM qflow.fetch('q', demand, hints => hints)),
+        noted AS (INSERT INTO got SELECT take.name, f.id, f.lease FROM f)
+    SELECT concat_ws(' ', count(*), 'jobs', string_agg(DISTINCT resources::text, ' ')) INTO said FROM f;
+    RETURN said;
+EXCEPTION WHEN object_not_in_prerequisite_state THEN RETURN SQLERRM;
+END $$;
+CREATE FUNCTION done(which text, strict boolean = false) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN (SELECT qflow.ack('q', coalesce(array_agg(id), '{}'), coalesce(array_agg(lease), '{}'), strict) FROM got WHERE name = which);
+EXCEPTION WHEN object_not_in_prerequisite_state THEN RETURN SQLERRM;
+END $$;
+-- what is held by rows, and by locks of this session
+CREATE VIEW held AS SELECT (SELECT count(*) FROM qflow.holder WHERE by_session) AS rows,
+    (SELECT string_agg(concat_ws(' ', objsubid, database, mode), ', ' ORDER BY objsubid) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()) AS locks;
+\pset format unaligned
+\pset tuples_only on
+SELECT take('a', '{"hold": "session", "memory_gb": 2}', 2);
+SELECT * FROM held;
+SELECT resource, slot, units, lease IS NOT NULL AS lease, pid = pg_backend_pid() AS mine FROM qflow.resource_status WHERE pid IS NOT NULL;
+SELECT jobs, bound, resources FROM qflow.lease_status WHERE resources IS NOT NULL;
+-- busy for everybody else, whatever he holds by; a name is known with what it holds by
+SELECT take('b', '{"hold": "session"}'), take('b', '{}'), take('b', '{"worker": "w"}');
+SELECT take('b', '{"gpu": false}');
+-- until the last job is settled, and that is committed
+DELETE FROM got WHERE name = 'a' AND id = (SELECT min(id) FROM got WHERE name = 'a') RETURNING qflow.ack('q', ARRAY[id], ARRAY[lease]);
+SELECT * FROM held;
+BEGIN;
+SELECT done('a');
+SELECT * FROM held;
+ROLLBACK;
+SELECT * FROM held;
+SELECT done('a');
+SELECT * FROM held;
+DELETE FROM got;
+-- a name comes again
+SELECT take('a', '{"hold": "session", "worker": "w"}'), take('b', '{"hold": "session", "worker": "w"}'), take('c', '{"hold": "lease", "worker": "w"}');
+SELECT done('a');
+SELECT * FROM held;
+SELECT done('b');
+SELECT * FROM held;
+DELETE FROM got;
+-- what is rolled back, whole or in part, is not kept; in a transaction that is prepared neither
+BEGIN;
+SELECT take('a', '{"hold": "session"}');
+ROLLBACK;
+SELECT * FROM held;
+BEGIN;
+SAVEPOINT s;
+SELECT take('a', '{"hold": "session"}');
+ROLLBACK TO s;
+SELECT * FROM held;
+SELECT take('a', '{"hold": "session"}');
+SAVEPOINT s;
+SELECT done('a');
+ROLLBACK TO s;
+COMMIT;
+SELECT * FROM held;
+SELECT done('a');
+SELECT * FROM held;
+DELETE FROM got;
+BEGIN;
+SELECT take('a', '{"hold": "session"}'), done('a');
+SELECT * FROM held;
+COMMIT;
+SELECT * FROM held;
+DELETE FROM got;
+BEGIN;
+SELECT take('a', '{"hold": "session", "memory_gb": 1}');
+PREPARE TRANSACTION 'preload';
+ROLLBACK;
+SELECT * FROM held;
+-- locks that the session has lost: said at the settle, which goes through but for strict
+SELECT take('a', '{"hold": "session"}', 2);
+SELECT pg_advisory_unlock_all();
+SELECT * FROM held;
+SELECT done('a', true);
+SELECT done('a');
+SELECT * FROM held;
+DELETE FROM got;
+SELECT take('a', '{"hold": "session", "memory_gb": 2}');
+DISCARD ALL;
+SET client_min_messages = warning;
+SELECT done('a', true);
+SELECT done('a');
+SELECT * FROM held;
+DELETE FROM got;
+-- the time of its lease is over: the jobs go back, the slot stays until the session's next call
+SELECT take('a', '{"hold": "session", "timeout_ms": 1}');
+SELECT pg_sleep(0.01);
+SELECT returned FROM qflow.reap();
+SELECT * FROM held;
+SELECT resource, slot, lease IS NOT NULL AS lease, pid = pg_backend_pid() AS mine FROM qflow.resource_status WHERE pid IS NOT NULL;
+SELECT done('a');
+SELECT * FROM held;

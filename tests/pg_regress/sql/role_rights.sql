@@ -35,11 +35,12 @@ BEGIN
         PERFORM qflow.grant_producer(q.queue, 'rr_producer'), qflow.grant_consumer(q.queue, 'rr_consumer'),
             qflow.grant_monitor(q.queue, 'rr_monitor');
         EXECUTE format('INSERT INTO %s (data) SELECT ''{"payload": true}'' FROM generate_series(1, 9)', q.queue);
-        PERFORM qflow.fetch(q.queue, 3);
+        PERFORM qflow.fetch(q.queue, 3, hints => '{"memory_gb": 1}');
     END LOOP;
 END $$;
 RESET ROLE;
 GRANT SELECT ON made TO PUBLIC;
+SELECT qflow.create_resource('lab', 1);
 
 -- %1$s is the queue, %2$s a job that is in progress, %3$s its lease
 CREATE TABLE call (at int GENERATED ALWAYS AS IDENTITY, sql text);
@@ -74,6 +75,7 @@ INSERT INTO call (sql) VALUES
     ('SELECT 1 / count(*) FROM qflow.queue_stats_rows() WHERE queue = ''public.%1$s'''),
     ('SELECT 1 / count(*) FROM qflow.workflow_status_rows() WHERE queue = ''public.%1$s'''),
     ('SELECT 1 / count(*) FROM qflow.lease_status_rows() WHERE queue = ''public.%1$s'''),
+    ('SELECT 1 / count(*) FROM qflow.resource_status WHERE workflow = ''%1$s'''), ('SELECT 1 / count(*) FROM qflow.resource_status_rows() WHERE workflow = ''%1$s'''),
     -- to administer
     ('SELECT qflow.create_queue(''public.another'')'), ('SELECT qflow.alter_queue(''%1$s'', retries => 7)'),
     ('SELECT qflow.drop_queue(''%1$s'')'), ('SELECT qflow.drop_queue(''%1$s'', false)'),
@@ -86,6 +88,9 @@ INSERT INTO call (sql) VALUES
     ('SELECT qflow.revoke_producer(''%1$s'', ''rr_producer'')'), ('SELECT qflow.revoke_consumer(''%1$s'', ''rr_consumer'')'),
     ('SELECT qflow.revoke_monitor(''%1$s'', ''rr_monitor'')'), ('SELECT qflow.revoke_consumer(''%1$s'', ''rr_stranger'')'),
     ('ALTER TABLE %1$s ADD mine int'),
+    -- for whom it was granted by name
+    ('SELECT qflow.create_resource(''thing'', 1)'), ('SELECT qflow.alter_resource(''gpu'', 2)'), ('SELECT qflow.drop_resource(''lab'')'),
+    ('SELECT qflow.break_lease(%3$s)'),
     -- for everyone, as each table's owner; and what queue tables call
     ('SELECT * FROM qflow.reap()'), ('SELECT qflow.enqueued_xid(1)'), ('SELECT qflow.return_job()'), ('SELECT qflow.registry_changed()');
 

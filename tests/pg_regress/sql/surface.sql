@@ -30,7 +30,7 @@ SELECT count(*) FROM pg_proc AS p WHERE p.pronamespace = 'qflow'::regnamespace A
 SELECT p.proname, p.prosecdef, p.proconfig FROM pg_proc AS p
 WHERE p.pronamespace = 'qflow'::regnamespace AND (p.prosecdef OR p.proconfig IS NOT NULL);
 
--- everybody may execute everything, see the views and the registry, and use the schema; nobody writes qflow's tables
+-- everybody may execute everything but what changes or takes away resources, see the views and the registry, and use the schema; nobody writes qflow's tables
 CREATE ROLE surface_nobody;
 SELECT 'not executable', p.proname FROM pg_proc AS p
 WHERE p.pronamespace = 'qflow'::regnamespace AND NOT has_function_privilege('surface_nobody', p.oid, 'EXECUTE');
