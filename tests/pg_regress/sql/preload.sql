@@ -94,7 +94,7 @@ DELETE FROM got;
 BEGIN;
 SELECT take('a', '{"hold": "session", "memory_gb": 1}');
 PREPARE TRANSACTION 'preload';
-ROLLBACK;
+ROLLBACK PREPARED 'preload'; -- where nothing was taken
 SELECT * FROM held;
 -- locks that the session has lost: said at the settle, which goes through but for strict
 SELECT take('a', '{"hold": "session"}', 2);

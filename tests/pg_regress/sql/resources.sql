@@ -484,7 +484,9 @@ CREATE FUNCTION waited(ms bigint) RETURNS text LANGUAGE sql AS
 CALL start();
 CALL qflow.wait('q', 60000, '{"gpu": 1, "memory_gb": 1, "cpu_cores": 1}');
 SELECT came(), is_clean();
-SELECT take('a', 'r', '{"gpu": 1, "worker": "w"}');
+-- with preload the turn is its caller's for a while, whose next fetch takes it
+SELECT take('a', 'q', '{"gpu": 1}');
+SELECT done('a'), take('a', 'r', '{"gpu": 1, "worker": "w"}');
 CALL start();
 CALL qflow.wait('q', 200, '{"gpu": 1}');
 SELECT waited(200);
