@@ -73,8 +73,8 @@ fn tag(what: What) -> pg_sys::LOCKTAG {
     }
 }
 
-/// A lock that stands for something of a resource, of a class of its own. Slots and holders are the same for all databases
-/// of the server: database 0 stands in their tags.
+/// A lock that stands for something of a resource, of a class of its own. Slots are the same for all databases of the
+/// server: database 0 stands in their tags. Units are counted in each database, and its holders are numbered there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResourceLock {
     database: u32,
@@ -91,7 +91,7 @@ impl ResourceLock {
 
     /// One holder of units, by the number of its row.
     pub fn holder(resource: &str, holder: i64) -> Self {
-        Self { database: 0, class: CLASS + 2, name: hash(resource), number: holder as u32 }
+        Self { class: CLASS + 2, ..Self::gate(resource, holder as u32) }
     }
 
     /// Whose turn it is to count the units of a resource.
