@@ -31,9 +31,11 @@ def holders(c):
 
 
 def locks(c):
-    """[(resource's hash, slot, pid)] of all locks of slots and of holders of units."""
+    """[(resource's hash, slot, pid)] of all locks of slots, and of this database's holders of units."""
     return c.execute(f"""SELECT classid, objid, pid FROM pg_locks
-        WHERE locktype = 'advisory' AND objsubid IN ({SLOT}, {HOLDER}) AND database = 0 ORDER BY 1, 2, 3""").fetchall()
+        WHERE locktype = 'advisory' AND (objsubid = {SLOT} AND database = 0
+            OR objsubid = {HOLDER} AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+        ORDER BY 1, 2, 3""").fetchall()
 
 
 def assert_free(c):

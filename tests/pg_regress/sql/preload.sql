@@ -16,7 +16,7 @@ EXCEPTION WHEN OTHERS THEN
 END $$;
 SELECT bound, count(*) FROM qflow.lease_status GROUP BY 1;
 
--- slots that the session keeps by locks (hold = "session"), beside the holder's row: seen in pg_locks, with database 0
+-- slots that the session keeps by locks (hold = "session"), beside the holder's row: seen in pg_locks, for slots with database 0
 INSERT INTO q (data) SELECT to_jsonb(n) FROM generate_series(1, 40) AS n;
 SELECT qflow.alter_workflow('q', resource_hints => '{"gpu": 1, "hold": "session"}');
 CALL qflow.wait('q', 0, '{"hold": "session"}');
@@ -38,7 +38,7 @@ EXCEPTION WHEN object_not_in_prerequisite_state THEN RETURN SQLERRM;
 END $$;
 -- what is held by rows, and by locks of this session
 CREATE VIEW held AS SELECT (SELECT count(*) FROM qflow.holder WHERE by_session) AS rows,
-    (SELECT string_agg(concat_ws(' ', objsubid, database, mode), ', ' ORDER BY objsubid) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()) AS locks;
+    (SELECT string_agg(concat_ws(' ', objsubid, CASE database WHEN 0 THEN 'anywhere' ELSE 'here' END, mode), ', ' ORDER BY objsubid) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()) AS locks;
 \pset format unaligned
 \pset tuples_only on
 SELECT take('a', '{"hold": "session", "memory_gb": 2}', 2);
