@@ -120,8 +120,12 @@ impl ResourceLock {
         taken.unwrap_or(false)
     }
 
-    /// Whether another session has it, or waits for it.
+    /// Whether another session has it, or waits for it before this one.
     pub fn is_wanted(self) -> bool {
+        // Who has it is first. Up to PostgreSQL 16 the server would refuse it even to him as soon as others wait.
+        if self.is_held() {
+            return false;
+        }
         let is_free = self.take(pg_sys::ShareLock, true);
         if is_free {
             self.release(pg_sys::ShareLock);
