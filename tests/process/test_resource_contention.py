@@ -39,15 +39,18 @@ OVERLAPS = """SELECT count(*) FROM used a JOIN used b ON a.slot = b.slot AND a.l
         AND b.since < least(coalesce(a.until, a.lease_until), a.lease_until)"""
 
 
-def disturb(c, rng, consumers, start):
+def kill(c, consumer, ended):
+    """Notes when: its backend may still be writing down what it has just taken, so that is told to `used` at the end."""
+    ended.append((c.execute("SELECT clock_timestamp()").fetchone()[0], consumer.name))
+    consumer.kill()
+    consumer.join()
+
+
+def disturb(c, rng, consumers, start, ended):
     """Kills one, or stops it for a moment; answers which of the two. What a session keeps is free when it is gone."""
     at = rng.randrange(len(consumers))
     if rng.random() < 0.5:
-        moment = c.execute("SELECT clock_timestamp()").fetchone()
-        consumers[at].kill()
-        consumers[at].join()
-        c.execute("UPDATE used SET until = %s WHERE consumer = %s AND by_session AND until IS NULL",
-                  (*moment, consumers[at].name))
+        kill(c, consumers[at], ended)
         consumers[at] = start()
         return "killed"
     os.kill(consumers[at].pid, signal.SIGSTOP)
@@ -66,7 +69,7 @@ def test_holders_never_exceed_slots(make_server, slots, hold, preload):
     make(db)
     db.execute("""CREATE TABLE used (slot bigint, lease bigint PRIMARY KEY, worker text, lease_until timestamptz,
         since timestamptz DEFAULT clock_timestamp(), until timestamptz, consumer text, by_session boolean)""")
-    rng, number = random.Random(5), 0
+    rng, number, ended = random.Random(5), 0, []
     with db.connect() as c:
         count = len(load(c, "jobs", sized(20_000, 200_000)))
 
@@ -88,13 +91,12 @@ def test_holders_never_exceed_slots(make_server, slots, hold, preload):
                 assert len({number for _, number, _ in held}) <= slots, held
                 most, seen = max(most, len(taken)), seen + 1
                 if rng.random() < 0.2:
-                    deeds.append(disturb(c, rng, consumers, start))
+                    deeds.append(disturb(c, rng, consumers, start, ended))
                 time.sleep(0.01)  # between two samples
                 assert all(consumer.is_alive() for consumer in consumers), "a consumer ended by itself"
         finally:
             for consumer in consumers:
-                consumer.kill()
-                consumer.join()
+                kill(c, consumer, ended)
 
         def expired():
             c.execute("SELECT count(*) FROM qflow.reap()")
@@ -102,6 +104,8 @@ def test_holders_never_exceed_slots(make_server, slots, hold, preload):
 
         until(expired, 30, "all leases over")
         until_free(c)
+        for moment, name in ended:
+            c.execute("UPDATE used SET until = %s WHERE consumer = %s AND by_session AND until IS NULL", (moment, name))
         uses = c.execute("SELECT count(*) FROM used").fetchone()[0]
         print(f"{uses} uses of {slots} slots, {seen} samples, at most {most} held; {deeds.count('killed')} killed, "
               f"{deeds.count('stopped')} stopped")
