@@ -33,7 +33,7 @@ WHERE p.pronamespace = 'qflow'::regnamespace AND (p.prosecdef OR p.proconfig IS 
 -- everybody may execute everything but what changes or takes away resources, see the views and the registry, and use the schema; nobody writes qflow's tables
 CREATE ROLE surface_nobody;
 SELECT 'not executable', p.proname FROM pg_proc AS p
-WHERE p.pronamespace = 'qflow'::regnamespace AND NOT has_function_privilege('surface_nobody', p.oid, 'EXECUTE');
+WHERE p.pronamespace = 'qflow'::regnamespace AND NOT has_function_privilege('surface_nobody', p.oid, 'EXECUTE') ORDER BY p.proname;
 SELECT has_schema_privilege('surface_nobody', 'qflow', 'USAGE') AS usage, has_schema_privilege('surface_nobody', 'qflow', 'CREATE') AS create;
 SELECT c.relkind, c.relname, has_table_privilege('surface_nobody', c.oid, 'SELECT') AS read,
     has_table_privilege('surface_nobody', c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER') AS write
