@@ -67,10 +67,17 @@ fn note(deed: Deed) {
     xact::watch_closing(closing);
 }
 
+/// Whether a deed was noted in any part of the transaction that has not been rolled back.
+fn is_noted(deed: &Deed) -> bool {
+    NOTES.with_borrow(|notes| notes.iter().any(|note| note.deed == *deed))
+}
+
 /// Lets go of what this session keeps without a lease: its leases were taken back while it was away. Every call of a
 /// consumer begins with it.
 pub fn let_go_of_reaped() -> Result<()> {
-    let kept = KEPT.with_borrow(Vec::clone);
+    let mut kept = KEPT.with_borrow(Vec::clone);
+    // An earlier call of the transaction, or of a part of it that goes on, may have let go already.
+    kept.retain(|(lock, id)| !is_noted(&Deed::LetGo(*lock, *id)));
     if kept.is_empty() {
         return Ok(());
     }

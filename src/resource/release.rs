@@ -47,14 +47,23 @@ fn is_over(holder: &Holder, why: Why) -> Result<bool> {
     }
 }
 
-/// Gives back what sessions kept without a lease that have ended.
-pub fn sessions_ended(sessions: impl Fn(&Session) -> bool) -> Result<()> {
+/// The sessions that keep something by their locks.
+pub fn keeping_sessions() -> Result<Vec<Session>> {
+    let held = holder::all()?.into_iter().filter(|holder| holder.by_session);
+    Ok(held.map(|holder| holder.session).collect())
+}
+
+/// Gives back what sessions kept without a lease that have ended; true when something of theirs is left, because others
+/// have it locked.
+pub fn sessions_ended(sessions: impl Fn(&Session) -> bool) -> Result<bool> {
     let held: Vec<Holder> =
         holder::all()?.into_iter().filter(|holder| holder.by_session && sessions(&holder.session)).collect();
     let ids: Vec<i64> = held.iter().map(|holder| holder.id).collect();
-    let over = holder::without_lease(&holder::lock_free(&ids)?)?;
+    let locked = holder::lock_free(&ids)?;
+    let over = holder::without_lease(&locked)?;
     held.iter().filter(|holder| over.contains(&holder.id)).for_each(|holder| at_end::freed(&holder.resource));
-    holder::remove(&over)
+    holder::remove(&over)?;
+    Ok(locked.len() < ids.len())
 }
 
 /// Before a settle of leases that hold something by their session: 55000 from another one. What the session has lost is

@@ -18,12 +18,13 @@ const LIVE: &str = "SELECT a.pid, a.backend_start FROM pg_catalog.pg_stat_get_ac
 pub struct Ended {
     sessions: HashSet<Session>,
     has_checked: bool,
+    is_any_locked: bool,
 }
 
 impl Ended {
-    /// Leases by queue that are to be ended now. At first every bound lease is held against the sessions that there are:
-    /// those of an earlier server start have none. So again when `may_come_late`: a prepared transaction brings its lease
-    /// after its session may have ended.
+    /// Leases by queue that are to be ended now. At first all bound leases, and what sessions keep, are held against the
+    /// sessions that there are: those of an earlier server start have none. So again when `may_come_late`: a prepared
+    /// transaction brings its lease after its session may have ended.
     pub fn leases(&mut self, may_come_late: bool) -> Result<BTreeMap<i64, Vec<i64>>> {
         let (ended, too_many) = database::take_ended();
         self.sessions.extend(ended);
@@ -34,7 +35,8 @@ impl Ended {
         let bound = lease::bound()?;
         if is_check {
             let live = live()?;
-            self.sessions.extend(bound.iter().map(|lease| lease.session).filter(|session| !live.contains(session)));
+            let known = bound.iter().map(|lease| lease.session).chain(release::keeping_sessions()?);
+            self.sessions.extend(known.filter(|session| !live.contains(session)));
             // Whoever ends just now may still be listed: then there is another look.
             self.has_checked = !too_many;
         }
@@ -42,10 +44,17 @@ impl Ended {
         let over = bound.iter().filter(|lease| self.sessions.contains(&lease.session));
         over.for_each(|lease| leases.entry(lease.queue).or_default().push(lease.id));
         // What a session kept after its lease was taken back has no lease that would bring it up.
-        release::sessions_ended(|session| self.sessions.contains(session))?;
-        let with_leases: HashSet<Session> = bound.iter().map(|lease| lease.session).collect();
-        self.sessions.retain(|session| with_leases.contains(session));
+        self.is_any_locked = release::sessions_ended(|session| self.sessions.contains(session))?;
+        // Who is left with something is not forgotten.
+        let mut left: HashSet<Session> = bound.iter().map(|lease| lease.session).collect();
+        left.extend(release::keeping_sessions()?);
+        self.sessions.retain(|session| left.contains(session));
         Ok(leases)
+    }
+
+    /// Whether something that an ended session kept is to be looked at again: others had it locked.
+    pub fn is_any_locked(&self) -> bool {
+        self.is_any_locked
     }
 }
 

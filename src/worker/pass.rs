@@ -111,6 +111,9 @@ impl Worker {
         if !counting::count(survey.queues.iter().map(|queue| (&queue.row, &queue.slot))) {
             database.wake_by(0);
         }
+        if self.ended.is_any_locked() {
+            database.wake_by(value::now() + AGAIN);
+        }
         if survey.any_prepared {
             database.wake_by(value::now() + PREPARED_ROUND);
         }

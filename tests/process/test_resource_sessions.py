@@ -76,6 +76,58 @@ def test_a_session_that_ends_after_its_lease(db):
         until_free(watch)
 
 
+@pytest.mark.parametrize("how", ["restart", "power cut"])
+def test_what_a_session_kept_over_a_restart(db, how):
+    """Its lease was reaped, and it ends with the server: the new worker knows nothing of it and finds its slot."""
+    with db.connect() as c:
+        fetch(c, "jobs", 2, hints={**BY_SESSION, "timeout_ms": 200})
+        until(lambda: holders(c) == [(0, 0)], 30, "no lease on the slot")
+        if how == "power cut":
+            db.server.crash()
+            db.server.start()
+        else:
+            db.server.restart()
+    with db.connect() as c:
+        until_free(c)
+
+
+def test_what_a_session_kept_and_another_has_locked(db):
+    """The worker looks again: no further call, no other session that ends."""
+    with db.connect() as watch, db.connect() as other:
+        with db.connect() as c:
+            fetch(c, "jobs", 2, hints={**BY_SESSION, "timeout_ms": 200})
+            until(lambda: holders(watch) == [(0, 0)], 30, "no lease on the slot")
+            with other.transaction():
+                other.execute("SELECT FROM qflow.holder FOR UPDATE")
+                c.close()
+                until(lambda: locks(watch) == [], 30, "the session's lock gone")
+                seen = passes(watch)
+                until(lambda: passes(watch) >= seen + 2, 30, "the worker has looked, and again")
+                assert holders(watch) == [(0, 0)]
+        until_free(watch)
+
+
+def passes(c):
+    """How often the worker has looked for work."""
+    page = c.execute("SELECT qflow.prometheus()").fetchone()[0]
+    return int(next(line.split()[-1] for line in page.splitlines() if line.startswith("qflow_worker_passes_total")))
+
+
+def test_let_go_once_in_a_transaction(db):
+    """What was reaped is let go by the first call; the lock of what the second one takes stays."""
+    with db.connect() as c, db.connect() as other:
+        rows = fetch(c, "jobs", 2, hints={**BY_SESSION, "timeout_ms": 200})
+        until(lambda: holders(other) == [(0, 0)], 30, "no lease on the slot")
+        with c.transaction():
+            assert ack(c, "jobs", rows) == 0, "its lease is over"
+            with c.transaction():
+                rows = fetch(c, "jobs", 1, hints=BY_SESSION)
+        assert holders(other) == [(0, 1)]
+        assert len(locks(other)) == 1
+        assert ack(c, "jobs", rows, strict=True) == 1
+        assert_free(other)
+
+
 @pytest.mark.every_version
 def test_locks_lost(db):
     """DISCARD ALL and pg_advisory_unlock_all() drop the session's locks: the next settle says so. Nobody else gets the
