@@ -163,7 +163,7 @@ SET ROLE hostile_alice;
 SELECT 'owner', qflow.alter_queue('q', batch_size => 3), qflow.pause_queue('q'), qflow.resume_queue('q'), qflow.retry_failed('q'), qflow.purge_queue('q', older_than_ms => 3600000);
 SELECT 'granted by the owner', qflow.grant_producer('q', 'public'), qflow.grant_consumer('q', 'public'), qflow.grant_monitor('q', 'public'),
     qflow.revoke_producer('q', 'public'), qflow.revoke_consumer('q', 'public'), qflow.revoke_monitor('q', 'public');
-SELECT 'fetch by the owner', f.id FROM qflow.fetch('q') AS f;
+SELECT 'fetch by the owner', f.id FROM qflow.fetch('q') AS f ORDER BY f.id;
 RESET ROLE;
 RESET search_path;
 
