@@ -322,16 +322,21 @@ pub fn any_expired(queue: i64, now: i64) -> Result<bool> {
     as_owner(|| connected(|spi| Ok(kept(spi, ANY_EXPIRED, &TYPES)?.run(spi, &args, Mode::Write)?.count() > 0)))
 }
 
-/// Removes leases whose rows are locked and whose jobs have all ended, and gives back what they held.
-pub fn remove(ended: &[&Lease], why: Why) -> Result<()> {
+/// Removes leases whose rows are locked and whose jobs have all ended, and gives back what they held; false when they are
+/// left for later, because others have that locked.
+pub fn remove(ended: &[&Lease], why: Why) -> Result<bool> {
     if ended.is_empty() {
-        return Ok(());
+        return Ok(true);
+    }
+    let held: Vec<i64> = ended.iter().filter(|lease| lease.holds).map(|lease| lease.id).collect();
+    if !release::lock(&held, why)? {
+        return Ok(false);
     }
     let ids: Vec<i64> = ended.iter().map(|lease| lease.id).collect();
     let args = [value::bigints(&ids)];
     as_owner(|| connected(|spi| kept(spi, REMOVE, &[pg_sys::INT8ARRAYOID])?.run(spi, &args, Mode::Write).map(|_| ())))?;
-    let held: Vec<i64> = ended.iter().filter(|lease| lease.holds).map(|lease| lease.id).collect();
-    release::leases_ended(&held, why)
+    release::leases_ended(&held, why)?;
+    Ok(true)
 }
 
 /// The leases of a queue that hold resources.

@@ -63,7 +63,7 @@ pub fn reap(queue: &Queue, bounds: &Bounds, now: i64) -> Result<Reaped> {
             if room == 0 {
                 return Ok(total);
             }
-            let reaped = take_back(queue, lease, room, now, After::Backoff, Why::Reaped)?;
+            let (reaped, _) = take_back(queue, lease, room, now, After::Backoff, Why::Reaped)?;
             total.returned += reaped.returned;
             total.failed += reaped.failed;
             after = (lease.deadline, lease.id);
@@ -84,11 +84,14 @@ pub fn end_bound(queue: &Queue, leases: &[i64], now: i64) -> Result<usize> {
     lease::count(leases)
 }
 
-/// Takes back the jobs of a lease now, expired or not, if nobody has it locked; false when it is not there.
+/// Takes back the jobs of a lease now, expired or not, if nobody has it locked; false when it is not there, or stays,
+/// because others have something of it locked.
 pub fn end_one(queue: &Queue, lease: i64, is_to_end: impl Fn(&Lease) -> bool, now: i64) -> Result<bool> {
     let found = lease::lock_free(queue.row.number, &[lease])?.into_iter().find(is_to_end);
     match found {
-        Some(lease) => take_back(queue, &lease, usize::MAX, now, After::Backoff, Why::Reaped).map(|_| true),
+        Some(lease) => {
+            take_back(queue, &lease, usize::MAX, now, After::Backoff, Why::Reaped).map(|(_, is_over)| is_over)
+        }
         None => Ok(false),
     }
 }
@@ -122,7 +125,15 @@ enum After {
     Nothing,
 }
 
-fn take_back(queue: &Queue, lease: &Lease, max_jobs: usize, now: i64, after: After, why: Why) -> Result<Reaped> {
+/// Takes back jobs of a lease that is locked; whether it is over then.
+fn take_back(
+    queue: &Queue,
+    lease: &Lease,
+    max_jobs: usize,
+    now: i64,
+    after: After,
+    why: Why,
+) -> Result<(Reaped, bool)> {
     let reaped = queue.keep_up(|| {
         connected(|spi| {
             let held = queue.jobs.lock_held(spi, &lease.job_ids, lease.id, max_jobs)?;
@@ -132,10 +143,8 @@ fn take_back(queue: &Queue, lease: &Lease, max_jobs: usize, now: i64, after: Aft
         })
     })?;
     make_known(queue, &reaped, Some(&lease.workflow), now);
-    if !connected(|spi| super::settle::is_any_held(spi, queue, lease))? {
-        lease::remove(&[lease], why)?;
-    }
-    Ok(reaped)
+    let is_any_held = connected(|spi| super::settle::is_any_held(spi, queue, lease))?;
+    Ok((reaped, !is_any_held && lease::remove(&[lease], why)?))
 }
 
 fn change(id: i64, job: &JobState, lease: &Lease, now: i64, after: After) -> Change {

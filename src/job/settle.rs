@@ -368,7 +368,7 @@ fn free<'a>(
             empty.push(lease);
         }
     }
-    lease::remove(&empty, Why::Settled)
+    lease::remove(&empty, Why::Settled).map(|_| ())
 }
 
 /// Looks with the newest snapshot, whatever the isolation level, as the table's owner, from whom nothing is hidden: two

@@ -25,8 +25,9 @@ pub fn break_lease(lease: i64) -> Result<bool> {
     let on: Vec<i64> = holder::leases()?.into_iter().filter(|on| on.lease == lease).map(|on| on.holder).collect();
     let mut holders = holder::all()?.into_iter();
     if let Some(holder) = holders.find(|holder| holder.by_session && on.contains(&holder.id)) {
-        end_session(&holder)?;
-        return Ok(true);
+        if end_session(&holder)? {
+            return Ok(true);
+        }
     }
     let Some(queue) = registry::queue_numbered(queue)? else {
         registry::remove_orphans()?;
@@ -35,7 +36,7 @@ pub fn break_lease(lease: i64) -> Result<bool> {
     match upkeep::break_off(queue.table, lease)? {
         true => Ok(true),
         false if queue_of(lease)?.is_none() => Ok(false),
-        false => Err(Error::not_ready(format!("lease {lease} is being settled, or extended, by an open transaction"))
+        false => Err(Error::not_ready(format!("lease {lease} or what it holds is locked by an open transaction"))
             .hint("Try again, or end the transaction that has it locked.")),
     }
 }
@@ -50,8 +51,14 @@ fn queue_of(lease: i64) -> Result<Option<i64>> {
     })
 }
 
-fn end_session(holder: &holder::Holder) -> Result<()> {
+/// Terminates the session of a holder; false when it is not there.
+fn end_session(holder: &holder::Holder) -> Result<bool> {
     const TYPES: [pg_sys::Oid; 2] = [pg_sys::INT4OID, pg_sys::TIMESTAMPTZOID];
     let args = [value::int(holder.session.pid), value::timestamp(holder.session.start)];
-    as_owner(|| connected(|spi| kept(spi, END_SESSION, &TYPES)?.run(spi, &args, Mode::Write).map(|_| ())))
+    as_owner(|| {
+        connected(|spi| {
+            let rows = kept(spi, END_SESSION, &TYPES)?.run(spi, &args, Mode::Write)?;
+            Ok(rows.first().is_some_and(|row| row.flag(1)))
+        })
+    })
 }

@@ -121,6 +121,11 @@ const LOCK_OF_LEASES: &str =
         SELECT l.holder FROM qflow.holder_lease AS l WHERE l.lease OPERATOR(pg_catalog.=) ANY ($1))
     ORDER BY h.id FOR UPDATE";
 
+const OF_LEASES: &str = "SELECT h.id FROM qflow.holder AS h
+    WHERE h.id OPERATOR(pg_catalog.=) ANY (
+        SELECT l.holder FROM qflow.holder_lease AS l WHERE l.lease OPERATOR(pg_catalog.=) ANY ($1))
+    ORDER BY h.id";
+
 const DETACH: &str = "DELETE FROM qflow.holder_lease WHERE lease OPERATOR(pg_catalog.=) ANY ($1)";
 
 const WITHOUT_LEASE: &str = "SELECT h.id FROM qflow.holder AS h
@@ -212,6 +217,12 @@ fn numbers(sql: &'static str, holders: &[i64]) -> Result<Vec<i64>> {
             Ok(numbers)
         })
     })
+}
+
+/// Locks the holders under some leases without waiting; false when somebody else has one of them locked.
+pub fn try_lock_of_leases(leases: &[i64]) -> Result<bool> {
+    let holders = numbers(OF_LEASES, leases)?;
+    Ok(lock_free(&holders)? == holders)
 }
 
 /// Locks the holders under some leases, ascending, waiting: a fetch that adds a lease to one of them, or another settle.

@@ -16,8 +16,18 @@ pub enum Why {
     SessionEnded,
 }
 
-/// Gives back what leases held that have ended and whose rows are locked. Waits for the rows of their holders. A slot
-/// that a session keeps stays its own while it lives and has not settled: it may still use it.
+/// Locks what leases hold that are about to end; false when they are to be left for later. Who settles waits: he has to
+/// come to an end. Who takes back comes again, and must not be held up by an open fetch.
+pub fn lock(leases: &[i64], why: Why) -> Result<bool> {
+    match why {
+        Why::Settled => Ok(true),
+        Why::Reaped | Why::SessionEnded => holder::try_lock_of_leases(leases),
+    }
+}
+
+/// Gives back what leases held that have ended and whose rows are locked. Waits for the rows of their holders, unless
+/// `lock` has locked them. A slot that a session keeps stays its own while it lives and has not settled: it may still use
+/// it.
 pub fn leases_ended(leases: &[i64], why: Why) -> Result<()> {
     if leases.is_empty() {
         return Ok(());

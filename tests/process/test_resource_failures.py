@@ -36,6 +36,38 @@ def test_opposite_orders(make_server):
     assert "deadlock" not in db.server.log()
 
 
+@pytest.mark.parametrize("preload", [True, False], ids=["preload", "no-preload"])
+def test_an_open_fetch_holds_up_no_other_lease(make_server, preload):
+    """A worker's open fetch has its slot locked. Its earlier lease, expired meanwhile, is left for later: the leases of
+    others are taken back, by the worker or by the next fetch, and nobody waits."""
+    db = a_database(make_server, preload=preload)
+    make(db)
+    hints = {"worker": "w", "timeout_ms": 200}
+    with db.connect() as c, db.connect() as open_one, db.connect() as other:
+        load(c, "jobs", 10)
+        first = fetch(c, "jobs", 1, hints=hints)
+        with open_one.transaction():
+            last = fetch(open_one, "jobs", 1, hints={**hints, "timeout_ms": 600_000})
+            assert last[0].resources == first[0].resources == {"gpu": [0]}
+            others = fetch(c, "jobs", 1, hints={"gpu": False, "timeout_ms": 200})
+            other.execute("SET statement_timeout = '50s'")
+            with at_most(50, "the other lease ended"):
+                until(lambda: is_over(other, others), 50)
+            assert not is_over(other, first)
+            with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="open transaction"):
+                other.execute("SELECT qflow.break_lease(%s)", (first[0].lease,))
+        until(lambda: is_over(other, first), 50, "the first lease ended")
+        assert holders(other) == [(0, 1)]
+        assert ack(c, "jobs", last, strict=True) == 1
+        assert_free(other)
+
+
+def is_over(c, rows):
+    """Whether a lease has ended; without a worker a fetch of nothing much looks after the queue."""
+    ack(c, "jobs", fetch(c, "jobs", 1, hints={"gpu": False}))
+    return c.execute("SELECT count(*) FROM qflow.lease WHERE id = %s", (rows[0].lease,)).fetchone() == (0,)
+
+
 def test_opposite_orders_in_one_transaction(make_server):
     """The same taken one after the other, by two fetches of one transaction: busy, and not a deadlock."""
     db = a_database(make_server)

@@ -179,6 +179,16 @@ def test_break_lease_ends_the_session(db):
         assert other.execute("SELECT qflow.break_lease(%s)", (rows[0].lease,)).fetchone() == (False,)
 
 
+def test_break_lease_of_a_session_that_is_not_there(db):
+    """Nobody is terminated, and what it kept is free."""
+    with db.connect() as c, db.connect() as other:
+        rows = fetch(c, "jobs", 2, hints=BY_SESSION)
+        other.execute("UPDATE qflow.holder SET backend_start = backend_start - interval '1 second'")
+        assert other.execute("SELECT qflow.break_lease(%s)", (rows[0].lease,)).fetchone() == (True,)
+        assert (held(other), holders(other)) == (0, [])
+        assert c.execute("SELECT 1").fetchone() == (1,)
+
+
 def test_two_databases_one_gpu(db):
     """Of one cluster: by their sessions at most one holder in both; by leases one in each, as documented."""
     second = db.server.create_database("second")
