@@ -34,8 +34,9 @@ impl Ended {
         }
         let bound = lease::bound()?;
         if is_check {
-            let live = live()?;
+            // Read before: whoever comes in between is live, and not known.
             let known = bound.iter().map(|lease| lease.session).chain(release::keeping_sessions()?);
+            let live = live()?;
             self.sessions.extend(known.filter(|session| !live.contains(session)));
             // Whoever ends just now may still be listed: then there is another look.
             self.has_checked = !too_many;
