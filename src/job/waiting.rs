@@ -64,7 +64,9 @@ pub fn wait(portions: &Portions, name: &str, timeout_ms: i64, find: impl Fn() ->
         if deadline <= Instant::now() {
             return Ok(());
         }
-        if latch::sleep(Some(sleep_ms(deadline, rest, next_due, seat.is_some()))) {
+        let again =
+            turn.sleeps().map_or(waking::look_again_ms(seat.is_some()), |sleep| ms(sleep).min(waking::LOOK_AGAIN_MS));
+        if latch::sleep(Some(sleep_ms(deadline, rest, next_due, again))) {
             rest = None;
         }
     }
@@ -93,14 +95,14 @@ fn look(find: impl Fn() -> Result<Sought>, seat: &mut Option<Seat>, turn: &mut T
 }
 
 /// Until the first of what ends a sleep, in milliseconds, rounded up.
-fn sleep_ms(deadline: Instant, rest: Option<Instant>, next_due: Option<i64>, is_woken: bool) -> i64 {
+fn sleep_ms(deadline: Instant, rest: Option<Instant>, next_due: Option<i64>, again_ms: i64) -> i64 {
     let now = Instant::now();
     let until = |end: Instant| ms(end.saturating_duration_since(now));
     // A time that has passed says nothing: the look has seen that job, and it cannot be fetched.
     let due = next_due.map(|at| at.saturating_sub(value::now())).filter(|us| *us > 0);
     let due = due.map(|us| ms(Duration::from_micros(us.unsigned_abs())));
     let ends = [Some(until(deadline)), rest.map(until).filter(|ms| *ms > 0), due];
-    ends.into_iter().flatten().fold(waking::look_again_ms(is_woken), i64::min).max(1)
+    ends.into_iter().flatten().fold(again_ms, i64::min).max(1)
 }
 
 fn ms(duration: Duration) -> i64 {

@@ -25,7 +25,7 @@ use crate::shmem::database::is_served;
 const ROUNDS: usize = 3;
 /// How long a fetch waits for others that are counting units, milliseconds, in steps of one.
 const COUNTING_MS: usize = 100;
-/// How often who is first in line looks by himself, milliseconds: not every slot that comes free is told.
+/// How often who is first in line looks by himself, milliseconds.
 const LOOK_MS: u64 = 50;
 
 /// Who wants it.
@@ -171,7 +171,7 @@ pub fn acquire(wants: &[Want], claimant: &Claimant, deadline: Instant) -> Result
     Ok(outcome)
 }
 
-/// Looks again whenever something comes free, and from time to time.
+/// Looks again whenever something comes free; who is first in line, from time to time besides.
 fn take_in_time(wants: &[Want], claimant: &Claimant, deadline: Instant) -> Result<Outcome> {
     loop {
         let outcome = take(wants, claimant, Depth::Claim)?;
@@ -179,7 +179,8 @@ fn take_in_time(wants: &[Want], claimant: &Claimant, deadline: Instant) -> Resul
         if matches!(outcome, Outcome::Granted(_)) || rest.is_zero() {
             return Ok(outcome);
         }
-        latch::sleep(Some(rest.min(Duration::from_millis(LOOK_MS)).as_millis().max(1) as i64));
+        let sleep = line::sleeps(wants, claimant.me()).unwrap_or(Duration::from_millis(LOOK_MS)).min(rest);
+        latch::sleep(Some(sleep.as_millis().max(1) as i64));
     }
 }
 
@@ -308,11 +309,11 @@ fn take_units(want: &Want, claimant: &Claimant, depth: Depth, seen: &[Holder], t
 /// he would miss what wakes him.
 fn take_patiently(lock: ResourceLock, depth: Depth) -> bool {
     let tries = if depth == Depth::Look { 1 } else { COUNTING_MS };
-    (0..tries).any(|_| {
-        lock.try_take() || {
+    (0..tries).any(|at| {
+        if at > 0 {
             latch::sleep(Some(1));
-            false
         }
+        lock.try_take()
     })
 }
 

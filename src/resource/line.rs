@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::at_end;
 use super::want::Want;
 use crate::guc;
+use crate::host::latch::Latch;
 use crate::host::lock::ResourceLock;
 use crate::host::value;
 use crate::host::xact;
@@ -91,7 +92,23 @@ pub fn is_behind(want: &Want, me: Me) -> bool {
         return gate(want).is_wanted();
     }
     let now = value::now();
-    line_of(want).any_before(me.0, |other| other.until > now && want.meets(other.slots))
+    line_of(want).before(me.0).iter().any(|other| stands_before(want, other, now))
+}
+
+/// For how long one can sleep until it is woken, because others are before it, who wake it when they leave: until the first
+/// of them has left without a word. None for who is first, or has no place: not all that comes free is told.
+pub fn sleeps(wants: &[Want], me: Me) -> Option<Duration> {
+    let now = value::now();
+    let end = |(want, line): (&Want, Line)| {
+        line.since(me.0)?;
+        line.before(me.0).into_iter().filter(|other| stands_before(want, other, now)).map(|other| other.until).min()
+    };
+    let first = lines(wants).filter_map(end).min()?;
+    Some(Duration::from_micros((first - now).max(0).unsigned_abs()))
+}
+
+fn stands_before(want: &Want, other: &Waiting, now: i64) -> bool {
+    other.until > now && want.meets(other.slots)
 }
 
 /// Whether others who want the same have waited for longer than a turn, or, where nobody knows since when they wait, the
@@ -108,9 +125,7 @@ pub fn is_overdue(want: &Want, me: Me, held_since: i64) -> bool {
 
 /// Stands in line for at most `rest`, keeping the place that one has. Seen: from now on others let one go first.
 pub fn stand(wants: &[Want], me: Me, rest: Duration) {
-    let rest = i64::try_from(rest.as_micros()).unwrap_or(i64::MAX).min(SEEN);
-    let now = value::now();
-    lines(wants).for_each(|(want, line)| line.stand(me.0, want.slot_mask(), now, now + rest, now - REMEMBERED));
+    stand_for(wants, me, i64::try_from(rest.as_micros()).unwrap_or(i64::MAX).min(SEEN));
 }
 
 /// Stands in line between two looks of a `wait`.
@@ -120,8 +135,27 @@ pub fn stand_on(wants: &[Want], me: Me) {
 
 /// Leaves with the turn: the next fetch of the same consumer, if it comes soon, goes first.
 pub fn promise(wants: &[Want], me: Me) {
+    stand_for(wants, me, TURN);
+}
+
+/// For so many microseconds. A consumer has one place in all its lines, since the same moment: two who ask for the same
+/// resources would otherwise each be before the other in one of them, and wait for each other. So who asks for one more has
+/// a new place in all of them. Whose line is full has none in it.
+fn stand_for(wants: &[Want], me: Me, time: i64) {
     let now = value::now();
-    lines(wants).for_each(|(want, line)| line.stand(me.0, want.slot_mask(), now, now + TURN, now - REMEMBERED));
+    let lines = lines(wants).map(|(want, mut line)| (line.make_room(me.0, now - REMEMBERED), want, line));
+    let lines: Vec<(&Want, Line)> =
+        lines.filter(|(has_room, ..)| *has_room).map(|(_, want, line)| (want, line)).collect();
+    let places: Vec<Option<i64>> = lines.iter().map(|(_, line)| line.since(me.0)).collect();
+    let kept = places.first().copied().flatten().filter(|since| places.iter().all(|place| *place == Some(*since)));
+    let has_lost_its_place = kept.is_none() && places.iter().any(Option::is_some);
+    let own = Waiting { who: me.0, latch: Latch::own(), slots: 0, since: kept.unwrap_or(now), until: now + time };
+    for (want, line) in lines {
+        line.stand(Waiting { slots: want.slot_mask(), ..own });
+        if has_lost_its_place {
+            line.wake(now); // who was behind is before it now
+        }
+    }
 }
 
 /// Leaves with what one wanted.

@@ -1,4 +1,4 @@
-//! Who waits for a resource: one line for each resource of each database, the first come first.
+//! Who waits for a resource: one line for each resource of each database, in the order in which they came.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::*};
@@ -83,9 +83,12 @@ impl Line {
         LINES.read(self.at.filter(|_| !self.is_empty())?)
     }
 
-    /// Whether any of those before `who` is so; all are before who is not in line.
-    pub fn any_before(&self, who: u64, is_so: impl Fn(&Waiting) -> bool) -> bool {
-        self.places().is_some_and(|places| places.0.iter().take_while(|other| other.who != who).any(is_so))
+    /// Those before `who`; all are before who is not in line.
+    pub fn before(&self, who: u64) -> Vec<Waiting> {
+        let of = |places: crate::host::shared::Reading<Places>| {
+            places.0.iter().take_while(|other| other.who != who).copied().collect()
+        };
+        self.places().map(of).unwrap_or_default()
     }
 
     /// Whether any but `who` is so.
@@ -93,18 +96,32 @@ impl Line {
         self.places().is_some_and(|places| places.0.iter().filter(|other| other.who != who).any(is_so))
     }
 
-    /// Puts `who` in line until a time, at the end if it has no place; those go that nobody has waited for since `gone`.
-    pub fn stand(mut self, who: u64, slots: u64, now: i64, until: i64, gone: i64) {
+    /// Since when `who` waits, if it has a place.
+    pub fn since(&self, who: u64) -> Option<i64> {
+        self.places()?.0.iter().find(|other| other.who == who).map(|own| own.since)
+    }
+
+    /// Makes sure that there is a line, and room in it for `who`: those go that nobody has waited for since `gone`. Whether
+    /// there is.
+    pub fn make_room(&mut self, who: u64, gone: i64) -> bool {
         if self.at.is_none() {
             self.at = claim(xact::database(), self.name);
         }
-        self.change(|places| {
+        let has_room = self.change(|places| {
             places.0.retain(|other| other.who == who || other.until > gone);
-            let latch = Latch::own();
-            match places.0.iter_mut().find(|other| other.who == who) {
-                Some(own) => (own.latch, own.slots, own.until) = (latch, slots, until),
-                None => places.0.push(Waiting { who, latch, slots, since: now, until }).unwrap_or(()),
-            }
+            !places.0.is_full() || places.0.iter().any(|other| other.who == who)
+        });
+        has_room.unwrap_or(false)
+    }
+
+    /// Puts `own` in line, or its place where it belongs: who waits for longer is before it, and of two since the same
+    /// moment the smaller number.
+    pub fn stand(&self, own: Waiting) {
+        let place = |waiting: &Waiting| (waiting.since, waiting.who);
+        self.change(|places| {
+            places.0.retain(|other| other.who != own.who);
+            let at = places.0.iter().take_while(|other| place(other) < place(&own)).count();
+            places.0.insert(at, own).unwrap_or(());
         });
     }
 

@@ -1,5 +1,5 @@
 """Waiting for a slot: how long it takes, in which order, and whose turn it is."""
-import random
+import json
 import statistics
 import threading
 import time
@@ -126,6 +126,80 @@ def test_first_come_first_served(make_server):
         assert waiters(c) == 0
 
 
+def test_only_the_first_in_line_looks_by_himself(make_server):
+    """Those behind sleep until they are woken, or for a second; counted by how often their processes slept."""
+    db = a_database(make_server)
+    make(db)
+
+    def slept(pid):
+        text = open(f"/proc/{pid}/status").read()
+        return int(next(line for line in text.splitlines() if line.startswith("voluntary_ctxt_switches")).split()[1])
+
+    def wait(c):
+        with c:
+            c.execute("CALL qflow.wait('jobs', 60000)")
+            ack(c, "jobs", take(c))
+
+    waiting, pids = [], []
+    with db.connect() as c:
+        load(c, "jobs", 10)
+        rows = take(c)
+        for number in range(5):
+            other = db.connect()
+            pids.append(other.info.backend_pid)
+            waiting.append(threading.Thread(target=wait, args=(other,)))
+            waiting[-1].start()
+            until(lambda: waiters(c) == number + 1, 30, "in line")
+        before = [slept(pid) for pid in pids]
+        until(lambda: slept(pids[0]) > before[0] + 50, 60, "the first has looked 50 times")
+        first, *others = (slept(pid) - at for pid, at in zip(pids, before))
+        print(f"the first slept {first} times, the others {others}")
+        ack(c, "jobs", rows)
+        for waiter in waiting:
+            waiter.join(60)
+        assert max(others) < first / 2
+        until_free(c)
+
+
+@pytest.mark.every_version
+def test_one_place_in_all_lines(make_server):
+    """Who waits for one resource and then for two has a new place in both lines: who stands in both goes first. With a
+    place in each from another time, both would wait for the other."""
+    db = a_database(make_server)
+    make(db)
+    db.execute("SELECT qflow.create_resource('disk', 1), qflow.create_resource('net', 1, 'units')")
+    one, two = '{"gpu": 0, "disk": 1, "worker": "%s"}', '{"gpu": 0, "disk": 1, "net": 1, "worker": "%s"}'
+    served = []
+
+    def consume(name, first_ask=None):
+        with db.connect() as c:
+            if first_ask:
+                c.execute("CALL qflow.wait('jobs', 500, %s)", (first_ask % name,))
+            rows = []
+            while not rows:
+                c.execute("CALL qflow.wait('jobs', 60000, %s)", (two % name,))
+                rows = fetch(c, "jobs", 1, hints=json.loads(two % name))
+            served.append(name)
+            ack(c, "jobs", rows)
+
+    with db.connect() as c:
+        load(c, "jobs", 10)
+        rows = fetch(c, "jobs", 1, hints=json.loads(two % "holder"))
+        changing = threading.Thread(target=consume, args=("changing", one))
+        changing.start()
+        until(lambda: waiters(c, "disk") == 1, 30, "one in line")
+        steady = threading.Thread(target=consume, args=("steady",))
+        steady.start()
+        until(lambda: waiters(c, "net") == 1, 30, "the other in both lines")
+        until(lambda: waiters(c, "net") == 2, 30, "both in both lines")
+        ack(c, "jobs", rows)
+        until(lambda: len(served) == 2, 30, "both served")
+        changing.join()
+        steady.join()
+        assert served == ["steady", "changing"]
+        until_free(c)
+
+
 @pytest.mark.every_version
 def test_first_come_first_served_without_preload(db):
     """There they queue up for a lock, for as long as a fetch may wait; a `wait` stands in no line."""
@@ -235,8 +309,6 @@ PIPELINES = [
 
 def produce(db, name, worker, stop):
     """A producer as they have it: waits, fetches a batch, works for a moment, acks. Batches done."""
-    import json
-
     done = 0
     with db.connect() as c:
         while time.monotonic() < stop:
@@ -254,7 +326,7 @@ def test_three_pipelines_share_a_gpu(make_server):
     stop = time.monotonic() + sized(10, 30)
     names = []
     for name, producers, batch, timeout_ms, hints in PIPELINES:
-        make(db, name, __import__("json").dumps(hints), timeout_ms=timeout_ms, batch_size=batch)
+        make(db, name, json.dumps(hints), timeout_ms=timeout_ms, batch_size=batch)
         with db.connect() as c:
             load(c, name, 50_000)
         names += [(name, f"{name} {number}") for number in range(producers)]

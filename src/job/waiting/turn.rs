@@ -1,6 +1,8 @@
 //! The place of a waiter in line for the resources that its workflow asks for. It stands there only while there is a job
 //! for it: who waits for jobs keeps nobody from a resource.
 
+use std::time::Duration;
+
 use super::Sought;
 use crate::error::Result;
 use crate::resource::claim::{self, Claimant};
@@ -29,6 +31,11 @@ impl Turn {
         line::stand_on(&sought.wants, claimant.me());
         self.place = Some((sought.wants.clone(), claimant.me()));
         claim::is_free(&sought.wants, &claimant)
+    }
+
+    /// For how long it can sleep, because it stands behind others, who wake it when they leave.
+    pub fn sleeps(&self) -> Option<Duration> {
+        self.place.as_ref().and_then(|(wants, me)| line::sleeps(wants, *me))
     }
 
     /// Leaves with the turn: it is that of the fetch that follows.

@@ -9,7 +9,7 @@ use crate::host::exit;
 use crate::shmem::queue::Slot;
 
 /// A waiter who is woken looks again by himself after this long, milliseconds, because some inserts wake nobody.
-const LOOK_AGAIN_MS: i64 = 1_000;
+pub const LOOK_AGAIN_MS: i64 = 1_000;
 
 thread_local! {
     /// Where this session is listed, for the end of the process: nothing is dropped then.
