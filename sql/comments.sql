@@ -243,7 +243,8 @@ COMMENT ON FUNCTION qflow.break_lease(bigint) IS
 holds is free. Returns true, or false when there is no such lease. Whoever works on the jobs is not told: its settles
 are stale. A lease with hold session ends with its session, which is terminated; the worker returns the jobs.
 Locks the lease and its jobs; acts as the owner of the table, restricted. Not for PUBLIC: EXECUTE is granted by name.
-Errors: 22004 NULL, 42501 not granted, 55000 an open transaction has the lease locked.';
+The reason in its jobs is "lease broken off".
+Errors: 22004 NULL, 22023 below 1, 42501 not granted, 55000 an open transaction has the lease locked.';
 
 -- Looking
 

@@ -109,6 +109,9 @@ numbers! {
     /// Most ids in one call.
     max_ids: usize => MAX_IDS, c"qflow.max_ids" = 100_000, 1, 10_000_000, Suset,
         c"Most ids, leases, outcomes or new jobs in one call.";
+    /// Most resources in one call.
+    max_call_resources: usize => MAX_CALL_RESOURCES, c"qflow.max_call_resources" = 32, 1, 1_000, Suset,
+        c"Most resources that the hints of one call, or of a workflow, may name.";
     /// Most bytes in `data`, and in `metadata`, of a job in a queue made from now on.
     max_payload_bytes: i64 => MAX_PAYLOAD_BYTES, c"qflow.max_payload_bytes" = 1_048_576, 1, i32::MAX, Suset,
         c"Most bytes of data, and of metadata, in a job; becomes a CHECK when a queue is created.";

@@ -10,6 +10,7 @@ pub mod at_end;
 pub mod breaking;
 pub mod catalog;
 pub mod claim;
+pub mod expired;
 pub mod hints;
 pub mod holder;
 pub mod line;

@@ -36,7 +36,7 @@ fn fetch(call: &Call) -> Result<Arg> {
     let workflow = cache::workflow(&name)?;
     require_consumer(&workflow.queue.row)?;
     let hints = hints::overlay(call_hints, &workflow.hints);
-    let order = Order { workflow: &workflow, demand, batch_size, hints: &hints, wants: want::wants(&hints)? };
+    let order = Order::of(&workflow, demand, batch_size, &hints)?;
     at_end::let_go_of_reaped()?;
     workflow.queue.slot.fetched(&workflow.name, value::now());
     if workflow.paused {
@@ -45,7 +45,10 @@ fn fetch(call: &Call) -> Result<Arg> {
     reap::look_after(&workflow.queue, value::now())?;
     let mut delivered = 0;
     for _ in 0..=LOOKS {
-        delivered = order.deliver(&sink)?;
+        let Some(count) = order.deliver(&sink)? else {
+            break; // busy: more jobs would not help
+        };
+        delivered = count;
         if delivered > 0 || !reap::look_further(&workflow.queue, value::now()) {
             break;
         }
@@ -61,32 +64,40 @@ struct Order<'a> {
     batch_size: Option<i64>,
     hints: &'a Hints,
     wants: Vec<Want>,
+    /// Until when it waits for resources.
+    deadline: Instant,
 }
 
-impl Order<'_> {
-    fn deliver(&self, sink: &Sink) -> Result<i64> {
+impl<'a> Order<'a> {
+    fn of(workflow: &'a Workflow, demand: Option<i64>, batch_size: Option<i64>, hints: &'a Hints) -> Result<Self> {
+        let wait = Duration::from_millis(hints.wait_ms.unwrap_or(0).unsigned_abs());
+        let (wants, deadline) = (want::wants(hints)?, Instant::now() + wait);
+        Ok(Self { workflow, demand, batch_size, hints, wants, deadline })
+    }
+
+    /// How many jobs; `None` when what was asked for besides is busy.
+    fn deliver(&self, sink: &Sink) -> Result<Option<i64>> {
         match self.wants.is_empty() {
-            true => self.deliver_with(sink, None).map(|(count, _)| count),
+            true => self.deliver_with(sink, None).map(|(count, _)| Some(count)),
             false => self.deliver_holding(sink),
         }
     }
 
     /// With what was asked for besides jobs. Who finds no job takes nothing, so that nobody else meets it in his way.
-    fn deliver_holding(&self, sink: &Sink) -> Result<i64> {
+    fn deliver_holding(&self, sink: &Sink) -> Result<Option<i64>> {
         if claim::probe(&self.workflow.queue, 1)?.waiting == 0 {
-            return Ok(0);
+            return Ok(Some(0));
         }
         let claimant = self.claimant();
-        let wait = Duration::from_millis(self.hints.wait_ms.unwrap_or(0).unsigned_abs());
-        let grant = match resources::acquire(&self.wants, &claimant, Instant::now() + wait)? {
+        let grant = match resources::acquire(&self.wants, &claimant, self.deadline)? {
             Outcome::Granted(grant) => grant,
             Outcome::Busy(resource) => return self.busy(&resource),
         };
         match self.deliver_with(sink, Some(&grant.as_json()))? {
-            (count, Some(lease)) => grant.keep(&claimant, lease.id).map(|()| count),
+            (count, Some(lease)) => grant.keep(&claimant, lease.id).map(|()| Some(count)),
             (count, None) => {
                 grant.give_back();
-                Ok(count)
+                Ok(Some(count))
             }
         }
     }
@@ -99,11 +110,11 @@ impl Order<'_> {
         }
     }
 
-    fn busy(&self, resource: &str) -> Result<i64> {
+    fn busy(&self, resource: &str) -> Result<Option<i64>> {
         match self.hints.on_busy {
             Some(OnBusy::Error) => Err(Error::busy(format!("resource \"{resource}\" is busy"))
                 .hint("Fetch again after qflow.wait, or pass wait_ms. qflow.resource_status shows who holds it.")),
-            _ => Ok(0),
+            _ => Ok(None),
         }
     }
 

@@ -43,7 +43,7 @@ fn drop_resource(call: &Call) -> Result<Arg> {
 
 fn break_lease(call: &Call) -> Result<Arg> {
     xact::require_writable(c"qflow.break_lease()");
-    let lease = call.required_bigint((0, "lease"))?;
+    let lease = call.required_bigint((0, "lease"), 1)?;
     Ok(value::boolean(crate::resource::breaking::break_lease(lease)?))
 }
 
@@ -51,7 +51,7 @@ fn resource_status_rows(call: &Call) -> Result<Arg> {
     let sink = Sink::open(call)?;
     let may_see = views::visible_queues()?;
     for line in status::lines()? {
-        let is_seen = line.queue.is_none_or(|queue| may_see.contains(&queue));
+        let is_seen = line.queue.is_some_and(|queue| may_see.contains(&queue));
         let shown = |text: &Option<String>| text.as_deref().filter(|_| is_seen).and_then(value::text_for_people);
         sink.put(&[
             value::text_for_people(&line.resource),

@@ -67,10 +67,10 @@ impl Call {
         }
     }
 
-    /// A required bigint.
-    pub fn required_bigint(&self, name: Name) -> Result<i64> {
+    /// A required bigint, not below `least`.
+    pub fn required_bigint(&self, name: Name, least: i64) -> Result<i64> {
         self.required(name)?;
-        Ok(self.opt_bigint(name, i64::MIN)?.unwrap_or_default())
+        Ok(self.opt_bigint(name, least)?.unwrap_or_default())
     }
 
     /// A required one-dimensional bigint[] without NULLs, of at most `cap` elements.

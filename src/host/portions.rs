@@ -62,6 +62,18 @@ impl Portions {
         Ok(outcome)
     }
 
+    /// Runs what writes, and commits it, where the call may commit; in a block nothing.
+    pub fn write(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        if self.ground == Ground::Block {
+            return Ok(());
+        }
+        in_memory_of_its_own(|| {
+            let _snapshot = super::snapshot::Latest::take();
+            work()
+        })?;
+        self.let_go()
+    }
+
     /// Nothing is held after this; 25001 where something stays.
     fn let_go(&self) -> Result<()> {
         // SAFETY: outside of a block the call may commit (`begin` has seen to that), and SPI was opened for it; before

@@ -22,7 +22,43 @@ use crate::shmem::database::is_served;
 use crate::shmem::queue::Counter;
 
 /// Why a job failed that nobody settled.
-pub const LEASE_EXPIRED: &str = "lease expired";
+const LEASE_EXPIRED: &str = "lease expired";
+/// Why one failed whose lease was ended by hand.
+const LEASE_BROKEN: &str = "lease broken off";
+
+/// Why jobs are taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The time of their lease is over.
+    Expired,
+    /// It was ended by hand.
+    Broken,
+    /// It was bound to a session that has ended.
+    WithSession,
+}
+
+impl End {
+    /// What stands in the jobs.
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Broken => LEASE_BROKEN,
+            Self::Expired | Self::WithSession => LEASE_EXPIRED,
+        }
+    }
+
+    /// Whether they wait as long as their workflow says, before they are tried again.
+    fn backs_off(self) -> bool {
+        self != Self::WithSession
+    }
+
+    /// What it means for what the lease holds.
+    fn why(self) -> Why {
+        match self {
+            Self::Expired | Self::Broken => Why::Reaped,
+            Self::WithSession => Why::SessionEnded,
+        }
+    }
+}
 /// How much one pass may do.
 pub struct Bounds {
     /// Jobs taken back.
@@ -63,7 +99,7 @@ pub fn reap(queue: &Queue, bounds: &Bounds, now: i64) -> Result<Reaped> {
             if room == 0 {
                 return Ok(total);
             }
-            let (reaped, _) = take_back(queue, lease, room, now, After::Backoff, Why::Reaped)?;
+            let (reaped, _) = take_back(queue, lease, room, now, End::Expired)?;
             total.returned += reaped.returned;
             total.failed += reaped.failed;
             after = (lease.deadline, lease.id);
@@ -79,25 +115,23 @@ pub fn reap(queue: &Queue, bounds: &Bounds, now: i64) -> Result<Reaped> {
 /// them are still there, because others have something of theirs locked.
 pub fn end_bound(queue: &Queue, leases: &[i64], now: i64) -> Result<usize> {
     for lease in lease::lock_free(queue.row.number, leases)? {
-        take_back(queue, &lease, usize::MAX, now, After::Nothing, Why::SessionEnded)?;
+        take_back(queue, &lease, usize::MAX, now, End::WithSession)?;
     }
     lease::count(leases)
 }
 
-/// Takes back the jobs of a lease now, expired or not, if nobody has it locked; false when it is not there, or stays,
-/// because others have something of it locked.
-pub fn end_one(queue: &Queue, lease: i64, is_to_end: impl Fn(&Lease) -> bool, now: i64) -> Result<bool> {
-    let found = lease::lock_free(queue.row.number, &[lease])?.into_iter().find(is_to_end);
-    match found {
-        Some(lease) => {
-            take_back(queue, &lease, usize::MAX, now, After::Backoff, Why::Reaped).map(|(_, is_over)| is_over)
-        }
+/// Takes back the jobs of a lease whose time is over, or which is broken off, if nobody has it locked; false when it is
+/// not there, or stays, because others have something of it locked.
+pub fn end_one(queue: &Queue, lease: i64, end: End, now: i64) -> Result<bool> {
+    let is_to_end = |lease: &Lease| end == End::Broken || lease.deadline <= now;
+    match lease::lock_free(queue.row.number, &[lease])?.into_iter().find(is_to_end) {
+        Some(lease) => take_back(queue, &lease, usize::MAX, now, end).map(|(_, is_over)| is_over),
         None => Ok(false),
     }
 }
 
-/// What others are to know of jobs that were taken back; from which workflow, where that is known.
-pub fn make_known(queue: &Queue, reaped: &Reaped, workflow: Option<&str>, now: i64) {
+/// What others are to know of jobs that were taken back; from which workflow and why, where that is known.
+pub fn make_known(queue: &Queue, reaped: &Reaped, known: Option<(&str, End)>, now: i64) {
     at_commit::count(&queue.slot, Counter::Reaped, reaped.returned + reaped.failed);
     at_commit::count(&queue.slot, Counter::Failed, reaped.failed);
     if *reaped == Reaped::default() {
@@ -107,8 +141,8 @@ pub fn make_known(queue: &Queue, reaped: &Reaped, workflow: Option<&str>, now: i
         change.moves.in_progress -= reaped.returned + reaped.failed;
         change.moves.pending += reaped.returned;
         change.moves.failed += reaped.failed;
-        if let Some(workflow) = workflow {
-            change.reason = Some((workflow.to_owned(), LEASE_EXPIRED.to_owned()));
+        if let Some((workflow, end)) = known {
+            change.reason = Some((workflow.to_owned(), end.reason().to_owned()));
         }
     });
     if reaped.returned > 0 {
@@ -116,43 +150,27 @@ pub fn make_known(queue: &Queue, reaped: &Reaped, workflow: Option<&str>, now: i
     }
 }
 
-/// How long a job that is taken back waits.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum After {
-    /// As long as its workflow says.
-    Backoff,
-    /// Not at all.
-    Nothing,
-}
-
 /// Takes back jobs of a lease that is locked; whether it is over then.
-fn take_back(
-    queue: &Queue,
-    lease: &Lease,
-    max_jobs: usize,
-    now: i64,
-    after: After,
-    why: Why,
-) -> Result<(Reaped, bool)> {
+fn take_back(queue: &Queue, lease: &Lease, max_jobs: usize, now: i64, end: End) -> Result<(Reaped, bool)> {
     let reaped = queue.keep_up(|| {
         connected(|spi| {
             let held = queue.jobs.lock_held(spi, &lease.job_ids, lease.id, max_jobs)?;
-            let changes: Vec<Change> = held.iter().map(|(id, job)| change(*id, job, lease, now, after)).collect();
+            let changes: Vec<Change> = held.iter().map(|(id, job)| change(*id, job, lease, now, end)).collect();
             let changed = queue.jobs.apply(spi, &changes, now)?;
             Ok(count(&changes, &changed))
         })
     })?;
-    make_known(queue, &reaped, Some(&lease.workflow), now);
+    make_known(queue, &reaped, Some((&lease.workflow, end)), now);
     let is_any_held = connected(|spi| super::settle::is_any_held(spi, queue, lease))?;
-    Ok((reaped, !is_any_held && lease::remove(&[lease], why)?))
+    Ok((reaped, !is_any_held && lease::remove(&[lease], end.why())?))
 }
 
-fn change(id: i64, job: &JobState, lease: &Lease, now: i64, after: After) -> Change {
-    let wait_ms = match after {
-        After::Backoff => retry::delay_ms(&lease.backoff, i64::from(job.attempt), value::random()),
-        After::Nothing => 0,
+fn change(id: i64, job: &JobState, lease: &Lease, now: i64, end: End) -> Change {
+    let wait_ms = match end.backs_off() {
+        true => retry::delay_ms(&lease.backoff, i64::from(job.attempt), value::random()),
+        false => 0,
     };
-    expired(id, job.attempt, lease.max_attempts, wait_ms, now)
+    Change { reason: value::text(end.reason()), ..expired(id, job.attempt, lease.max_attempts, wait_ms, now) }
 }
 
 /// The end of a hold that ran out: pending again after `wait_ms`, or failed when no attempt is left.

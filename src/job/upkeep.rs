@@ -3,8 +3,7 @@
 use crate::error::Result;
 use crate::host::identity::Settings;
 use crate::host::value;
-use crate::job::lease::Lease;
-use crate::job::reap::{self, Reaped};
+use crate::job::reap::{self, End, Reaped};
 use crate::job::retention;
 use crate::job::sweep;
 use crate::queue::cache::{self, ForNobody, Purpose, Queue};
@@ -60,21 +59,11 @@ pub fn end_bound(table: pgrx::pg_sys::Oid, leases: &[i64]) -> Result<usize> {
     }
 }
 
-/// Takes back the jobs of a lease whose time is over; false when it is not there, or locked.
-pub fn end_expired(table: pgrx::pg_sys::Oid, lease: i64) -> Result<bool> {
-    let now = value::now();
-    end_one(table, lease, |lease| lease.deadline <= now)
-}
-
-/// The same at once, whatever its deadline.
-pub fn break_off(table: pgrx::pg_sys::Oid, lease: i64) -> Result<bool> {
-    end_one(table, lease, |_| true)
-}
-
-fn end_one(table: pgrx::pg_sys::Oid, lease: i64, is_to_end: impl Fn(&Lease) -> bool) -> Result<bool> {
+/// Takes back the jobs of a lease whose time is over, or which is broken off; false when it is not there, or locked.
+pub fn end_lease(table: pgrx::pg_sys::Oid, lease: i64, end: End) -> Result<bool> {
     let _terms = terms();
     match open(table)? {
-        Some(queue) => reap::end_one(&queue, lease, is_to_end, value::now()),
+        Some(queue) => reap::end_one(&queue, lease, end, value::now()),
         None => Ok(false),
     }
 }

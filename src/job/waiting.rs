@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::host::portions::Portions;
 use crate::host::{client, latch, value};
 use crate::queue::cache::Workflow;
+use crate::resource::at_end;
 use crate::resource::want::Want;
 
 /// What a fetch would look for.
@@ -47,6 +48,9 @@ pub fn wait(portions: &Portions, name: &str, timeout_ms: i64, find: impl Fn() ->
     let mut turn = Turn::default();
     loop {
         client::require();
+        if at_end::keeps_any() {
+            portions.write(at_end::let_go_of_reaped)?; // else it would wait for its own slot
+        }
         let next_due = match portions.run(|| look(&find, &mut seat, &mut turn))? {
             Some(Look::Rows) if rest.is_none_or(|end| end <= Instant::now()) => {
                 promise::give(name);

@@ -292,12 +292,18 @@ pub fn remove_queue(number: i64) -> Result<()> {
     as_owner(|| connected(|spi| change_latest(spi, REMOVE_QUEUE, &args).map(|_| ())))
 }
 
-/// Forgets the queues whose tables are gone, and what belonged to them; nothing is written when there are none.
+/// Forgets the queues whose tables are gone, and what belonged to them; nothing is written when there are none. Those stay
+/// for later of which others have locked what a lease holds.
 pub fn remove_orphans() -> Result<()> {
     let numbers: Vec<i64> = as_owner(|| {
         connected(|spi| Ok(once_latest(spi, ORPHANED_QUEUES, &[])?.iter().filter_map(|row| row.bigint(1)).collect()))
     })?;
-    numbers.into_iter().try_for_each(remove_queue)
+    for number in numbers {
+        if release::lock(&lease::holding(number)?, Why::Reaped)? {
+            remove_queue(number)?;
+        }
+    }
+    Ok(())
 }
 
 /// Forgets a workflow whose queue is gone, so that its name is free.

@@ -5,7 +5,9 @@
 
 use std::cell::RefCell;
 
-use super::holder;
+use pgrx::pg_sys;
+
+use super::holder::{self, Holder};
 use super::line;
 use crate::error::{Error, Result};
 use crate::host::lock::ResourceLock;
@@ -18,10 +20,31 @@ enum Deed {
     Took(String),
     /// Something of a resource came free.
     Freed(String),
-    /// The session is to keep a lock, with the number of its holder; whether it has it already.
-    Keep(ResourceLock, i64, bool),
+    /// A resource was dropped.
+    Dropped(String),
+    /// The session is to keep a holder's lock; whether it has it already.
+    Keep(Kept, bool),
     /// The session is to let go of it.
-    LetGo(ResourceLock, i64),
+    LetGo(Kept),
+}
+
+/// What a session keeps by its lock: a holder, known by its table and its number there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Kept {
+    table: pg_sys::Oid,
+    holder: i64,
+    lock: ResourceLock,
+}
+
+impl Kept {
+    fn of(holder: &Holder) -> Result<Self> {
+        Ok(Self { table: holder::table()?, holder: holder.id, lock: holder.lock() })
+    }
+
+    /// Whether that is its row, in its table of today.
+    fn is(&self, table: pg_sys::Oid, row: &Holder) -> bool {
+        self.table == table && self.holder == row.id && row.session == holder::own_session()
+    }
 }
 
 struct Note {
@@ -33,7 +56,7 @@ struct Note {
 thread_local! {
     static NOTES: RefCell<Vec<Note>> = const { RefCell::new(Vec::new()) };
     /// What this session keeps, committed.
-    static KEPT: RefCell<Vec<(ResourceLock, i64)>> = const { RefCell::new(Vec::new()) };
+    static KEPT: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Something of a resource was taken.
@@ -46,14 +69,21 @@ pub fn freed(resource: &str) {
     note(Deed::Freed(resource.to_owned()));
 }
 
+/// A resource was dropped.
+pub fn dropped(resource: &str) {
+    note(Deed::Dropped(resource.to_owned()));
+}
+
 /// The session keeps a holder's lock from the commit on.
-pub fn keep(lock: ResourceLock, holder: i64) {
-    note(Deed::Keep(lock, holder, false));
+pub fn keep(holder: &Holder) -> Result<()> {
+    note(Deed::Keep(Kept::of(holder)?, false));
+    Ok(())
 }
 
 /// The session lets go of a holder's lock at the commit.
-pub fn let_go(lock: ResourceLock, holder: i64) {
-    note(Deed::LetGo(lock, holder));
+pub fn let_go(holder: &Holder) -> Result<()> {
+    note(Deed::LetGo(Kept::of(holder)?));
+    Ok(())
 }
 
 fn note(deed: Deed) {
@@ -72,23 +102,33 @@ fn is_noted(deed: &Deed) -> bool {
     NOTES.with_borrow(|notes| notes.iter().any(|note| note.deed == *deed))
 }
 
+/// Whether this session keeps anything by its locks.
+pub fn keeps_any() -> bool {
+    KEPT.with_borrow(|kept| !kept.is_empty())
+}
+
 /// Lets go of what this session keeps without a lease: its leases were taken back while it was away. Every call of a
 /// consumer begins with it.
 pub fn let_go_of_reaped() -> Result<()> {
     let mut kept = KEPT.with_borrow(Vec::clone);
     // An earlier call of the transaction, or of a part of it that goes on, may have let go already.
-    kept.retain(|(lock, id)| !is_noted(&Deed::LetGo(*lock, *id)));
+    kept.retain(|known| !is_noted(&Deed::LetGo(*known)));
     if kept.is_empty() {
         return Ok(());
     }
-    let leases = holder::leases()?;
-    let is_over = |(_, id): &&(ResourceLock, i64)| !leases.iter().any(|lease| lease.holder == *id);
-    let over: Vec<(ResourceLock, i64)> = kept.iter().filter(is_over).copied().collect();
-    let ids: Vec<i64> = over.iter().map(|(_, id)| *id).collect();
-    let rows: Vec<holder::Holder> = holder::all()?.into_iter().filter(|row| ids.contains(&row.id)).collect();
-    holder::remove(&ids)?;
+    let table = holder::table()?;
+    // What was kept of another table than today's has neither lease nor row any more.
+    let own: Vec<i64> = kept.iter().filter(|known| known.table == table).map(|known| known.holder).collect();
+    let leases = holder::leases(&own)?;
+    kept.retain(|known| known.table != table || !leases.iter().any(|lease| lease.holder == known.holder));
+    if kept.is_empty() {
+        return Ok(());
+    }
+    let mut rows = holder::all()?;
+    rows.retain(|row| kept.iter().any(|known| known.is(table, row)));
+    holder::remove(&rows.iter().map(|row| row.id).collect::<Vec<_>>())?;
     rows.iter().for_each(|row| freed(&row.resource));
-    over.into_iter().for_each(|(lock, id)| let_go(lock, id));
+    kept.into_iter().for_each(|known| note(Deed::LetGo(known)));
     Ok(())
 }
 
@@ -96,7 +136,7 @@ pub fn let_go_of_reaped() -> Result<()> {
 fn closing(closing: Closing) -> Result<()> {
     let is_any = |of: fn(&Deed) -> bool| NOTES.with_borrow(|notes| notes.iter().any(|note| of(&note.deed)));
     match closing {
-        Closing::Prepare if is_any(|deed| !matches!(deed, Deed::Freed(_))) => {
+        Closing::Prepare if is_any(|deed| !matches!(deed, Deed::Freed(_) | Deed::Dropped(_))) => {
             Err(Error::not_supported("cannot PREPARE a transaction that has taken resources")
                 .hint("Commit the fetch first, or leave resources out of its hints."))
         }
@@ -108,8 +148,8 @@ fn closing(closing: Closing) -> Result<()> {
 fn keep_all() -> Result<()> {
     NOTES.with_borrow_mut(|notes| {
         for note in notes {
-            if let Deed::Keep(lock, _, is_kept) = &mut note.deed {
-                *is_kept = lock.keep();
+            if let Deed::Keep(known, is_kept) = &mut note.deed {
+                *is_kept = known.lock.keep();
                 if !*is_kept {
                     return Err(Error::internal("the lock of a slot was lost before the commit"));
                 }
@@ -149,10 +189,11 @@ fn committed(deed: Deed) {
     match deed {
         Deed::Took(_) => {}
         Deed::Freed(resource) => line::wake(&resource),
-        Deed::Keep(lock, holder, _) => KEPT.with_borrow_mut(|kept| kept.push((lock, holder))),
-        Deed::LetGo(lock, holder) => {
-            KEPT.with_borrow_mut(|kept| kept.retain(|known| *known != (lock, holder)));
-            lock.let_go();
+        Deed::Dropped(resource) => line::forget(&resource),
+        Deed::Keep(known, _) => KEPT.with_borrow_mut(|kept| kept.push(known)),
+        Deed::LetGo(gone) => {
+            KEPT.with_borrow_mut(|kept| kept.retain(|known| *known != gone));
+            gone.lock.let_go();
         }
     }
 }
@@ -160,7 +201,7 @@ fn committed(deed: Deed) {
 fn undone(deed: Deed) {
     match deed {
         Deed::Took(resource) => line::wake(&resource),
-        Deed::Keep(lock, _, true) => lock.let_go(),
+        Deed::Keep(known, true) => known.lock.let_go(),
         _ => {}
     }
 }

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::host::spi::{connected, kept, Mode};
 use crate::host::value;
+use crate::job::reap::End;
 use crate::job::upkeep;
 use crate::queue::registry::{self, as_owner};
 
@@ -22,10 +23,8 @@ pub fn break_lease(lease: i64) -> Result<bool> {
     let Some(queue) = queue_of(lease)? else {
         return Ok(false);
     };
-    let on: Vec<i64> = holder::leases()?.into_iter().filter(|on| on.lease == lease).map(|on| on.holder).collect();
-    let mut holders = holder::all()?.into_iter();
-    if let Some(holder) = holders.find(|holder| holder.by_session && on.contains(&holder.id)) {
-        if end_session(&holder)? {
+    if let Some(holder) = holder::by_session_of(&[lease])?.first() {
+        if end_session(holder)? {
             return Ok(true);
         }
     }
@@ -33,7 +32,7 @@ pub fn break_lease(lease: i64) -> Result<bool> {
         registry::remove_orphans()?;
         return Ok(true);
     };
-    match upkeep::break_off(queue.table, lease)? {
+    match upkeep::end_lease(queue.table, lease, End::Broken)? {
         true => Ok(true),
         false if queue_of(lease)?.is_none() => Ok(false),
         false => Err(Error::not_ready(format!("lease {lease} or what it holds is locked by an open transaction"))

@@ -152,7 +152,10 @@ pub fn remove(name: &str) -> Result<()> {
         return Err(Error::not_ready(format!("resource \"{name}\" is built in"))
             .hint("Workflows that must not use it leave it out of their hints, or set it to false."));
     }
-    line::wake_at_commit(name);
+    match built_in().iter().any(|resource| resource.name == name) {
+        true => line::wake_at_commit(name), // it is there again, as it was
+        false => line::forget_at_commit(name),
+    }
     Ok(())
 }
 

@@ -5,21 +5,17 @@
 //! beyond the transaction. Units are counted under one lock for each resource, held until the call has written its row:
 //! rows of open transactions count, so that nobody has to wait for their end.
 
-use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use super::at_end;
 use super::catalog::Kind;
+use super::expired;
 use super::holder::{self, Holder};
 use super::line::{self, Me};
 use super::want::Want;
 use crate::error::Result;
 use crate::host::lock::ResourceLock;
-use crate::host::subtransaction::attempt;
 use crate::host::{latch, value, xact};
-use crate::job::upkeep;
-use crate::queue::registry;
-use crate::shmem::database::is_served;
 
 /// How often slots that looked free are tried, when others were faster.
 const ROUNDS: usize = 3;
@@ -143,7 +139,7 @@ fn add(claimant: &Claimant, part: &Part) -> Result<i64> {
     };
     new.id = holder::add(&new)?;
     if claimant.by_session {
-        at_end::keep(new.lock(), new.id);
+        at_end::keep(&new)?;
     }
     Ok(new.id)
 }
@@ -151,10 +147,8 @@ fn add(claimant: &Claimant, part: &Part) -> Result<i64> {
 /// Takes what is wanted, waiting for it until `deadline`.
 pub fn acquire(wants: &[Want], claimant: &Claimant, deadline: Instant) -> Result<Outcome> {
     let mut outcome = take(wants, claimant, Depth::Claim)?;
-    if let Outcome::Busy(resource) = &outcome {
-        if end_expired(resource)? {
-            outcome = take(wants, claimant, Depth::Claim)?;
-        }
+    if matches!(outcome, Outcome::Busy(_)) && expired::end(wants)? {
+        outcome = take(wants, claimant, Depth::Claim)?;
     }
     let has_to_wait = matches!(outcome, Outcome::Busy(_)) && Instant::now() < deadline;
     if has_to_wait {
@@ -351,27 +345,4 @@ fn lock_shared(wants: &[Want], taken: &mut Grant) -> Result<bool> {
         }
     }
     Ok(taken.parts.iter().filter_map(|part| part.holder).all(|id| locked.contains(&id)))
-}
-
-/// Takes back what leases hold of a resource whose time is over, where no worker does; true when there were some.
-fn end_expired(resource: &str) -> Result<bool> {
-    let now = value::now();
-    if is_served(now) || !xact::is_read_committed() {
-        return Ok(false);
-    }
-    let held: Vec<i64> =
-        holder::all()?.into_iter().filter(|holder| holder.resource == resource).map(|holder| holder.id).collect();
-    let leases = holder::leases()?;
-    let expired = leases.iter().filter(|lease| held.contains(&lease.holder) && lease.deadline <= now);
-    let mut has_ended = false;
-    for lease in expired {
-        let queue = registry::queue_numbered(lease.queue)?;
-        let done = attempt(AssertUnwindSafe(|| match &queue {
-            Some(queue) => upkeep::end_expired(queue.table, lease.lease),
-            // Its table is gone; nobody can settle what was fetched from it.
-            None => registry::remove_orphans().map(|()| true),
-        }));
-        has_ended |= done.unwrap_or(false);
-    }
-    Ok(has_ended)
 }

@@ -10,14 +10,13 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use serde::Deserialize;
 
 use crate::error::Error;
+use crate::guc;
 use crate::json::{step, Text};
 
 /// The words of hints that are no resources.
 pub const RESERVED: [&str; 6] = ["bind", "hold", "on_busy", "timeout_ms", "wait_ms", "worker"];
 /// Longest text of hints, in bytes.
 pub const MAX_BYTES: usize = 64 * 1024;
-/// Most resources that one document may name.
-pub const MAX_RESOURCES: usize = 32;
 /// Largest `timeout_ms`: 2^53, which every JSON writer keeps exact and which no timestamp overflows.
 pub const MAX_TIMEOUT_MS: i64 = 1 << 53;
 /// What a larger `wait_ms` is taken as. Longer waits belong into `wait`.
@@ -152,7 +151,7 @@ pub fn overlay(call: Hints, workflow: &Hints) -> Hints {
 /// Reads the text of a jsonb object. null for a reserved word is "not given", for a resource nothing; of a
 /// repeated key, as in jsonb, the last one counts.
 ///
-/// Errors: 54000 for a text over [`MAX_BYTES`] or more than [`MAX_RESOURCES`] resources; 22023 for anything
+/// Errors: 54000 for a text over [`MAX_BYTES`] or more resources than `qflow.max_call_resources`; 22023 for anything
 /// else that is wrong: not an object, nested deeper than a list in an object, a wrong type or range, a
 /// resource's name that is not 1 to 63 bytes without control characters.
 pub fn parse(text: &str) -> Result<Hints, Error> {
@@ -163,6 +162,16 @@ pub fn parse(text: &str) -> Result<Hints, Error> {
     match read.and_then(|()| json.end()) {
         Ok(()) => Ok(reader.hints),
         Err(_) => Err(reader.into_error()),
+    }
+}
+
+/// 54000 for more resources than one call may name.
+pub fn check_count(count: usize) -> Result<(), Error> {
+    let most = guc::max_call_resources();
+    match count > most {
+        true => Err(Error::over_cap(format!("hints name more than {most} resources"))
+            .hint("Name fewer, or raise qflow.max_call_resources.")),
+        false => Ok(()),
     }
 }
 
@@ -247,11 +256,7 @@ impl Reader {
         self.expected = AN_ASK;
         let ask = map.next_value_seed(AskReader(&mut *self))?;
         self.hints.resources.insert(name.to_owned(), ask);
-        if self.hints.resources.len() > MAX_RESOURCES {
-            let message = format!("hints name more than {MAX_RESOURCES} resources");
-            return Err(self.refuse(Error::over_cap(message)));
-        }
-        Ok(())
+        check_count(self.hints.resources.len()).map_err(|refusal| self.refuse(refusal))
     }
 
     /// Reads null (`None`), or a value that `check` accepts.

@@ -66,7 +66,7 @@ pub fn own_session() -> Session {
 /// All holders, those included that others are about to add or to remove.
 pub fn all() -> Result<Vec<Holder>> {
     let here = xact::database();
-    let rows: Result<Vec<Holder>> = dirty::rows(table("holder")?, of).into_iter().collect();
+    let rows: Result<Vec<Holder>> = dirty::rows(table()?, of).into_iter().collect();
     let mut holders: Vec<Holder> = rows?.into_iter().filter(|holder| holder.database == here).collect();
     // A row that an open transaction has changed comes in both versions: it may end with either. The larger one counts.
     holders.sort_by_key(|holder| (holder.id, std::cmp::Reverse(holder.units)));
@@ -74,9 +74,10 @@ pub fn all() -> Result<Vec<Holder>> {
     Ok(holders)
 }
 
-fn table(name: &str) -> Result<pg_sys::Oid> {
-    let found = relation::schema("qflow").and_then(|schema| relation::find(Some(schema), name));
-    found.ok_or_else(|| Error::not_ready(format!("table qflow.{name} is missing")).hint("Run CREATE EXTENSION qflow."))
+/// The table; DROP EXTENSION and CREATE EXTENSION make another one, whose rows are numbered anew.
+pub fn table() -> Result<pg_sys::Oid> {
+    let found = relation::schema("qflow").and_then(|schema| relation::find(Some(schema), "holder"));
+    found.ok_or_else(|| Error::not_ready("table qflow.holder is missing").hint("Run CREATE EXTENSION qflow."))
 }
 
 /// The columns in the order of `sql/schema.sql`.
@@ -121,10 +122,16 @@ const LOCK_OF_LEASES: &str =
         SELECT l.holder FROM qflow.holder_lease AS l WHERE l.lease OPERATOR(pg_catalog.=) ANY ($1))
     ORDER BY h.id FOR UPDATE";
 
-const OF_LEASES: &str = "SELECT h.id FROM qflow.holder AS h
+const BY_SESSION_OF: &str =
+    "SELECT h.id, h.since, h.backend_start, h.backend_pid, h.database_oid, h.by_session, h.resource,
+        h.slot, h.units, h.workflow, h.worker
+    FROM qflow.holder AS h
     WHERE h.id OPERATOR(pg_catalog.=) ANY (
-        SELECT l.holder FROM qflow.holder_lease AS l WHERE l.lease OPERATOR(pg_catalog.=) ANY ($1))
+        SELECT l.holder FROM qflow.holder_lease AS l WHERE l.lease OPERATOR(pg_catalog.=) ANY ($1)) AND h.by_session
     ORDER BY h.id";
+
+const OF_LEASES: &str = "SELECT DISTINCT l.holder FROM qflow.holder_lease AS l
+    WHERE l.lease OPERATOR(pg_catalog.=) ANY ($1) ORDER BY l.holder";
 
 const DETACH: &str = "DELETE FROM qflow.holder_lease WHERE lease OPERATOR(pg_catalog.=) ANY ($1)";
 
@@ -134,8 +141,9 @@ const WITHOUT_LEASE: &str = "SELECT h.id FROM qflow.holder AS h
 
 const REMOVE: &str = "DELETE FROM qflow.holder WHERE id OPERATOR(pg_catalog.=) ANY ($1)";
 
-const ON_IT: &str = "SELECT l.holder, l.lease, e.deadline, e.queue
+const ON_THEM: &str = "SELECT l.holder, l.lease, e.deadline, e.queue
     FROM qflow.holder_lease AS l JOIN qflow.lease AS e ON e.id OPERATOR(pg_catalog.=) l.lease
+    WHERE l.holder OPERATOR(pg_catalog.=) ANY ($1)
     ORDER BY l.holder, l.lease";
 
 /// Writes the row of a new holder; its number. In the way of a slot may be a row that came with a copy of a database.
@@ -227,18 +235,27 @@ pub fn try_lock_of_leases(leases: &[i64]) -> Result<bool> {
 
 /// Locks the holders under some leases, ascending, waiting: a fetch that adds a lease to one of them, or another settle.
 pub fn lock_of_leases(leases: &[i64]) -> Result<Vec<Holder>> {
+    under(LOCK_OF_LEASES, leases)
+}
+
+/// The holders under some leases that a session keeps by its locks.
+pub fn by_session_of(leases: &[i64]) -> Result<Vec<Holder>> {
+    under(BY_SESSION_OF, leases)
+}
+
+fn under(sql: &'static str, leases: &[i64]) -> Result<Vec<Holder>> {
     let args = [value::bigints(leases)];
     as_owner(|| {
         connected(|spi| {
-            let plan = kept(spi, LOCK_OF_LEASES, &[pg_sys::INT8ARRAYOID])?;
+            let plan = kept(spi, sql, &[pg_sys::INT8ARRAYOID])?;
             let holders: Result<Vec<Holder>> =
-                plan.run(spi, &args, Mode::WriteLatest)?.iter().map(|row| of_locked(&row)).collect();
+                plan.run(spi, &args, Mode::WriteLatest)?.iter().map(|row| of_row(&row)).collect();
             holders
         })
     })
 }
 
-fn of_locked(row: &Row) -> Result<Holder> {
+fn of_row(row: &Row) -> Result<Holder> {
     Ok(Holder {
         id: row.bigint(1).unwrap_or_default(),
         since: row.bigint(2).unwrap_or_default(),
@@ -284,8 +301,11 @@ pub struct OnIt {
     pub queue: i64,
 }
 
-/// All leases on holders, by holder.
-pub fn leases() -> Result<Vec<OnIt>> {
+/// The leases on some holders, by holder. Found by the holders' numbers, so that what is gone is not met.
+pub fn leases(holders: &[i64]) -> Result<Vec<OnIt>> {
+    if holders.is_empty() {
+        return Ok(Vec::new());
+    }
     let of = |row: Row| OnIt {
         holder: row.bigint(1).unwrap_or_default(),
         lease: row.bigint(2).unwrap_or_default(),
@@ -294,7 +314,8 @@ pub fn leases() -> Result<Vec<OnIt>> {
     };
     as_owner(|| {
         connected(|spi| {
-            let rows = kept(spi, ON_IT, &[])?.run(spi, &[], Mode::WriteLatest)?;
+            let rows =
+                kept(spi, ON_THEM, &[pg_sys::INT8ARRAYOID])?.run(spi, &[value::bigints(holders)], Mode::WriteLatest)?;
             let leases: Vec<OnIt> = rows.iter().map(of).collect();
             Ok(leases)
         })

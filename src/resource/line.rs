@@ -183,3 +183,14 @@ pub fn wake(resource: &str) {
 pub fn wake_at_commit(resource: &str) {
     at_end::freed(resource);
 }
+
+/// Frees the line of a resource that is gone, once the transaction has committed; those in it are woken, and see that.
+pub fn forget_at_commit(resource: &str) {
+    at_end::dropped(resource);
+}
+
+/// Does that. Raises nothing.
+pub fn forget(resource: &str) {
+    wake(resource);
+    Line::of(resource).forget();
+}

@@ -43,7 +43,7 @@ pub fn leases_ended(leases: &[i64], why: Why) -> Result<()> {
             at_end::freed(&holder.resource);
         }
         if holder.by_session && holder.session == holder::own_session() && why == Why::Settled {
-            at_end::let_go(holder.lock(), holder.id);
+            at_end::let_go(holder)?;
         }
     }
     holder::remove(&over)
@@ -79,9 +79,7 @@ pub fn sessions_ended(sessions: impl Fn(&Session) -> bool) -> Result<bool> {
 /// Before a settle of leases that hold something by their session: 55000 from another one. What the session has lost is
 /// said; under `strict` it is 55000.
 pub fn check_session(leases: &[i64], strict: bool) -> Result<()> {
-    let on: Vec<i64> =
-        holder::leases()?.into_iter().filter(|on| leases.contains(&on.lease)).map(|on| on.holder).collect();
-    for holder in holder::all()?.iter().filter(|holder| holder.by_session && on.contains(&holder.id)) {
+    for holder in holder::by_session_of(leases)? {
         if holder.session != holder::own_session() {
             return Err(Error::not_ready("the lease holds its resources by another session")
                 .detail(format!(

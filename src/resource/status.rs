@@ -3,6 +3,7 @@
 use super::catalog::{self, Kind, Resource};
 use super::holder::{self, Holder, OnIt};
 use crate::error::Result;
+use crate::queue::registry;
 
 /// A row of the view: a slot and a lease on it, or a holder of units and its first lease. Without lease and process id it
 /// is free; with a process id alone a session keeps it whose lease was taken back.
@@ -20,7 +21,7 @@ pub struct StatusLine {
     pub units: Option<i64>,
     /// A lease on it.
     pub lease: Option<i64>,
-    /// Number of the queue from which that came.
+    /// Number of the queue from which that came; without a lease that of the workflow.
     pub queue: Option<i64>,
     /// Whose fetch took it.
     pub workflow: Option<String>,
@@ -36,7 +37,8 @@ pub struct StatusLine {
 
 /// All lines, by resource and slot.
 pub fn lines() -> Result<Vec<StatusLine>> {
-    let (holders, leases) = (holder::all()?, holder::leases()?);
+    let holders = holder::all()?;
+    let leases = holder::leases(&holders.iter().map(|holder| holder.id).collect::<Vec<_>>())?;
     let mut lines = Vec::new();
     for resource in catalog::read()? {
         let mut own: Vec<&Holder> = holders.iter().filter(|holder| holder.resource == resource.name).collect();
@@ -46,7 +48,16 @@ pub fn lines() -> Result<Vec<StatusLine>> {
             Kind::Units => lines.extend(units(&resource, &own, &leases)),
         }
     }
+    for line in lines.iter_mut().filter(|line| line.lease.is_none()) {
+        line.queue = queue_of(line)?;
+    }
     Ok(lines)
+}
+
+/// The queue of what is held without a lease: who may see that one sees by whom.
+fn queue_of(line: &StatusLine) -> Result<Option<i64>> {
+    let workflow = line.workflow.as_deref().map(registry::workflow).transpose()?;
+    Ok(workflow.flatten().map(|row| row.queue))
 }
 
 /// All slots there are, and those that are held although there are fewer by now.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::catalog::{self, Kind, Resource};
-use super::hints::{Ask, Hints, Hold};
+use super::hints::{self, Ask, Hints, Hold};
 use crate::error::{Error, Result};
 use crate::job::binding;
 use crate::queue::cache;
@@ -53,6 +53,7 @@ pub fn wants(hints: &Hints) -> Result<Vec<Want>> {
     if hints.resources.is_empty() {
         return Ok(Vec::new());
     }
+    hints::check_count(hints.resources.len())?; // those of the call and those of the workflow
     let known = cache::resources()?;
     let mut wants = Vec::new();
     for (name, ask) in &hints.resources {

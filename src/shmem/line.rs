@@ -203,9 +203,20 @@ fn claim(database: Oid, name: u64) -> Option<usize> {
 
 /// Frees the lines of a database that is gone, or whose qflow is.
 pub fn forget(database: Oid) {
-    let is_its = |marks: &&Marks| marks.database.load(Acquire) == database.to_u32();
+    free(|marks| marks.database.load(Acquire) == database.to_u32());
+}
+
+impl Line {
+    /// Frees the line of a resource that is gone. Raises nothing.
+    pub fn forget(&self) {
+        let database = xact::database().to_u32();
+        free(|marks| marks.name.load(Acquire) == self.name && marks.database.load(Acquire) == database);
+    }
+}
+
+fn free(is_it: impl Fn(&Marks) -> bool) {
     for at in 0..LINES.len() {
-        let Some(marks) = LINES.atomics(at).filter(is_its) else {
+        let Some(marks) = LINES.atomics(at).filter(|marks| is_it(marks)) else {
             continue;
         };
         let _turn = SERVER.write(0);

@@ -39,6 +39,8 @@ AS_SERVER_USER = ["runuser", "-u", os.environ["QFLOW_RUNAS"], "--"] if os.getuid
 class Server:
     """A throw-away cluster in a short path, run as the user that servers run as. Not durable against power loss."""
 
+    as_user = AS_SERVER_USER
+
     def __init__(self, *conf, fsync=False, base=None, major=MAJOR, initdb=()):
         self.bindir = BINDIRS[major]
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="qflow.", dir="/tmp"))

@@ -1,4 +1,5 @@
 """Whatever ends a fetch or a settle in the midst: no lock and no row is left behind, and no deadlock on the way."""
+import contextlib
 import json
 import random
 import threading
@@ -7,6 +8,7 @@ import time
 import psycopg
 import pytest
 
+import pgbouncer
 from jobs import ack, at_most, fetch, load, processes, sized, statuses, until
 from resources import a_database, assert_free, faults, holders, locks, make, until_free
 
@@ -215,15 +217,31 @@ def test_four_settle_one_lease(make_server, size):
     assert "deadlock" not in db.server.log()
 
 
-def test_pooled(make_server):
+@pytest.mark.parametrize("pooler", ["simulated", "pgbouncer"])
+def test_pooled(make_server, pooler):
     """`hold = "lease"` behind a pooler in transaction mode: every call on any connection of a pool. Nothing depends on the
     session: slots stay while a lease is open, named workers keep theirs, and all is free in the end."""
+    if pooler == "pgbouncer" and not pgbouncer.find():
+        pytest.skip("not run: no pgbouncer")
     db = a_database(make_server, slots=2)
     make(db)
     count = sized(400, 4_000)
     with db.connect() as c:
         load(c, "jobs", count)
-    pool = [db.connect() for _ in range(5)]
+    with contextlib.ExitStack() as stack:
+        if pooler == "pgbouncer":
+            connect = stack.enter_context(pgbouncer.running(db, pool_size=3))
+        else:
+            connect = db.connect
+        pool = [stack.enter_context(connect()) for _ in range(5)]
+        consume_through(pool, count)
+    with db.connect() as c:
+        assert statuses(c, "jobs") == {"completed": count}
+        assert_free(c)
+
+
+def consume_through(pool, count):
+    """Four consumers, who make each call on a connection of the pool that is free just then."""
     busy = [threading.Lock() for _ in pool]
     slots, lock, done, wrong = {}, threading.Lock(), [], []
 
@@ -265,8 +283,3 @@ def test_pooled(make_server):
         for consumer in consumers:
             consumer.join()
     assert not wrong, wrong[:5]
-    with db.connect() as c:
-        assert statuses(c, "jobs") == {"completed": count}
-        assert_free(c)
-    for connection in pool:
-        connection.close()

@@ -1,4 +1,6 @@
 """Slots that the session keeps: what ends them, and what is said where the session is not what it was."""
+import time
+
 import psycopg
 import pytest
 
@@ -61,10 +63,53 @@ def test_a_lease_reaped_while_its_session_lives(db):
             "SELECT slot, lease, pid, lease_until FROM qflow.resource_status WHERE resource = 'gpu'"
         ).fetchall()
         assert status == [(0, None, c.info.backend_pid, None)]
+        seen = "SELECT pid, workflow FROM qflow.resource_status WHERE resource = 'gpu'"
+        assert other.execute(seen).fetchall() == [(c.info.backend_pid, "jobs")]
+        other.execute("CREATE ROLE a_stranger")
+        other.execute("SET ROLE a_stranger")
+        assert other.execute(seen).fetchall() == [(c.info.backend_pid, None)], "the queue is not his"
+        other.execute("RESET ROLE")
+        other.execute("DROP ROLE a_stranger")
         assert fetch(other, "jobs", 1) == []
         assert ack(c, "jobs", rows) == 0, "its lease is over"
         assert_free(other)
         assert len(fetch(other, "jobs", 1)) == 1
+
+
+def test_wait_lets_go_first(db):
+    """A `wait` is a call as well: who waits for the slot that it keeps itself would wait for ever."""
+    with db.connect() as c, db.connect() as other:
+        fetch(c, "jobs", 2, hints={**BY_SESSION, "timeout_ms": 200})
+        until(lambda: holders(other) == [(0, 0)], 30, "no lease on the slot")
+        begin = time.monotonic()
+        c.execute("CALL qflow.wait('jobs', 60000)")
+        took = time.monotonic() - begin
+        print(f"the wait returned after {took * 1_000:.0f} ms")
+        assert took < 30
+        assert_free(other)
+
+
+def test_kept_over_a_new_extension(db):
+    """What a session kept is known by its table too: in a new one the numbers begin anew, and mean others."""
+    with db.connect() as c, db.connect() as other:
+        rows = fetch(c, "jobs", 1, hints=BY_SESSION)
+        (number,) = c.execute("SELECT id FROM qflow.holder").fetchone()
+        assert rows
+        other.execute("DROP EXTENSION qflow CASCADE")
+        other.execute("CREATE EXTENSION qflow")
+        assert len(locks(other)) == 1, "the session may be at work on it"
+        make(db, "again", hints="{}")
+        load(other, "again", 10)
+        while True:
+            theirs = fetch(other, "again", 1, hints={"memory_gb": 1, "hold": "session"})
+            (at,) = other.execute("SELECT id FROM qflow.holder").fetchone()
+            if at >= number:
+                break
+            ack(other, "again", theirs)
+        assert at == number
+        assert c.execute("SELECT id FROM qflow.fetch('again', 1, hints => '{\"gpu\": 0}')").fetchone()
+        assert other.execute("SELECT id FROM qflow.holder").fetchone() == (number,), "another session's"
+        assert [pid for _, _, pid in locks(other)] == [other.info.backend_pid], "the lock of the former table is let go"
 
 
 def test_a_session_that_ends_after_its_lease(db):

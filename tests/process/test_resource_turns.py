@@ -49,6 +49,41 @@ def test_busy_for_a_bounded_time(make_server, preload):
         assert len(take(other)) == 1
 
 
+def test_wait_ms_is_spent_once(make_server):
+    """In a table that was adopted a fetch that finds nothing looks further and tries again; not where a slot is busy."""
+    db = a_database(make_server)
+    db.execute("CREATE TABLE jobs (id bigserial PRIMARY KEY, data jsonb, status text DEFAULT 'pending')")
+    db.execute("INSERT INTO jobs (data) SELECT '1' FROM generate_series(1, 20000)")
+    make(db)
+    with db.connect() as c, db.connect() as other:
+        rows = take(c)
+        begin = time.monotonic()
+        assert take(other, wait_ms=200) == []
+        print(f"waited {(time.monotonic() - begin) * 1_000:.0f} ms")
+        assert resource_metric(c, "wait_timeouts_total") == 1
+        ack(c, "jobs", rows)
+
+        def is_looked_through():
+            c.execute("SELECT count(*) FROM qflow.reap()")
+            return c.execute("SELECT count(*) FROM qflow.verify('jobs') WHERE NOT ok").fetchone() == (0,)
+
+        until(is_looked_through, 60, "the table looked through")
+
+
+def test_wait_returns_for_a_slot_whose_lease_is_over(db):
+    """Without preload no worker takes it back: the fetch does, so the wait before it must not hold it up."""
+    make(db)
+    with db.connect() as c, db.connect() as other:
+        load(c, "jobs", 10)
+        take(c, timeout_ms=300)
+        begin = time.monotonic()
+        other.execute("CALL qflow.wait('jobs', 60000)")
+        took = time.monotonic() - begin
+        print(f"the wait returned after {took * 1_000:.0f} ms")
+        assert len(take(other)) == 1
+        assert took < 30
+
+
 @pytest.mark.every_version
 def test_idle_pollers_are_in_nobodys_way(make_server):
     """Who polls an empty queue takes no slot, for no moment: the consumer beside them never meets one that is busy."""
@@ -239,9 +274,29 @@ def at_gate(c):
 
 def waiters(c, resource="gpu"):
     """How many wait for it."""
+    return resource_metric(c, "waiters", resource)
+
+
+def resource_metric(c, name, resource="gpu"):
     text = c.execute("SELECT qflow.prometheus()").fetchone()[0]
-    line = f'qflow_resource_waiters{{resource="{resource}"}} '
+    line = f'qflow_resource_{name}{{resource="{resource}"}} '
     return int(next(found for found in text.splitlines() if found.startswith(line)).removeprefix(line))
+
+
+def test_a_dropped_resource_leaves_its_line(make_server):
+    """There is room for so many lines in shared memory: those of resources that are gone are used again."""
+    db = a_database(make_server, None, "qflow.max_resources = 2")
+    make(db)
+    with db.connect() as c, db.connect() as other:
+        load(c, "jobs", 10)
+        for number in range(5):
+            name = f"r{number}"
+            c.execute("SELECT qflow.create_resource(%s, 1)", (name,))
+            rows = fetch(c, "jobs", 1, hints={"gpu": 0, name: 1})
+            assert fetch(other, "jobs", 1, hints={"gpu": 0, name: 1, "wait_ms": 100}) == []
+            assert resource_metric(c, "wait_timeouts_total", name) == 1, "it stood in line"
+            ack(c, "jobs", rows)
+            c.execute("SELECT qflow.drop_resource(%s)", (name,))
 
 
 def test_a_long_backlog_shares_its_slot(make_server):

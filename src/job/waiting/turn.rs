@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Sought;
 use crate::error::Result;
 use crate::resource::claim::{self, Claimant};
+use crate::resource::expired;
 use crate::resource::line::{self, Me};
 use crate::resource::want::Want;
 
@@ -16,7 +17,7 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Whether all that is wanted can be had, and nobody else comes first. First in line, then a look: what comes free in
+    /// Whether all that is wanted can be had, or a fetch would take it back first, and nobody else comes first. First in line, then a look: what comes free in
     /// between is seen by the one, what comes free later wakes the other.
     pub fn has_come(&mut self, sought: &Sought) -> Result<bool> {
         if sought.wants.is_empty() {
@@ -30,7 +31,7 @@ impl Turn {
         };
         line::stand_on(&sought.wants, claimant.me());
         self.place = Some((sought.wants.clone(), claimant.me()));
-        claim::is_free(&sought.wants, &claimant)
+        Ok(claim::is_free(&sought.wants, &claimant)? || expired::fetch_would_end(&sought.wants, claimant.me())?)
     }
 
     /// For how long it can sleep, because it stands behind others, who wake it when they leave.

@@ -89,6 +89,15 @@ DO $$ BEGIN FOR i IN 1..100 LOOP INSERT INTO q (data) VALUES (noise(1000000)); E
 SELECT count(*), sum(octet_length(data::text)) BETWEEN 60000000 AND 67108864 FROM qflow.fetch('q', 100);
 SELECT count(*) FROM qflow.fetch('q', 100);
 
+-- resources: of the call, and with those of the workflow
+SET qflow.max_call_resources = 2;
+SELECT qflow.fetch('q', hints => '{"cpu_cores": 1, "gpu": 0, "memory_gb": 1}');
+SELECT qflow.create_workflow('lean', 'q', resource_hints => '{"cpu_cores": 1, "memory_gb": 1}');
+SELECT qflow.fetch('lean', hints => '{"gpu": 1}');
+SELECT count(*) FROM qflow.fetch('lean', hints => '{"memory_gb": 0}');
+RESET qflow.max_call_resources;
+SELECT qflow.drop_workflow('lean');
+
 -- a reason is cut at 8 kB at a character boundary, never refused
 TRUNCATE q RESTART IDENTITY;
 INSERT INTO q (data) SELECT '{}' FROM generate_series(1, 7);

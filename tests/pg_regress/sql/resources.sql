@@ -460,7 +460,7 @@ RESET SESSION AUTHORIZATION;
 SELECT qflow.break_lease(lease) FROM (SELECT DISTINCT lease FROM qflow.lease_status WHERE workflow = 'r' AND resources ? 'lab') AS l;
 SET SESSION AUTHORIZATION resources_admin;
 SELECT qflow.create_resource('x', 1), qflow.alter_resource('x', 2), qflow.drop_resource('x');
-SELECT qflow.break_lease(0);
+SELECT qflow.break_lease(9223372036854775807);
 SELECT qflow.break_lease(lease) FROM qflow.resource_status WHERE resource = 'gpu' AND lease IS NOT NULL;
 SELECT lease FROM qflow.resource_status WHERE resource = 'gpu';
 RESET SESSION AUTHORIZATION;
