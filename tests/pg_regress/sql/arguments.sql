@@ -94,14 +94,13 @@ BEGIN
                 FROM generate_subscripts(f.names, 1) AS i LEFT JOIN usual AS u ON u.argument = f.names[i]
                 WHERE i <= f.required OR i = a.at;
                 got := try(call);
-                -- a lease is any number, though no lease may have it
-                must := CASE WHEN a.name = 'lease' AND v.must IN ('22023', 'zero') THEN 'ok' ELSE CASE v.must
+                must := CASE v.must
                     -- a required argument must not be NULL; what has a default may
                     WHEN 'null' THEN CASE WHEN a.at <= f.required THEN '22004' ELSE 'ok' END
                     WHEN 'zero' THEN CASE WHEN a.name IN ('retries', 'delay_ms', 'retry_delay_ms', 'older_than_ms', 'priority', 'capacity') THEN 'ok' ELSE '22023' END
                     -- no leases for an id
                     WHEN 'ok' THEN CASE WHEN a.name = 'leases' AND f.name <> 'extend' THEN '22023' ELSE 'ok' END
-                    ELSE v.must END END;
+                    ELSE v.must END;
                 INSERT INTO answer VALUES (f.name, a.name, v.value, got, must);
             END LOOP;
         END LOOP;
