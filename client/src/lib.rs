@@ -1,0 +1,28 @@
+//! Consumers and pipelines for qflow, the durable work queues inside PostgreSQL.
+//!
+//! A queue is a table; a program takes jobs from it in batches, and says how each one ended. This crate offers three
+//! layers for that, each usable alone:
+//!
+//! - [`Client`]: qflow's SQL functions with Rust's types, also on a connection or transaction of yours.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod calls;
+mod client;
+mod connection;
+mod environment;
+mod error;
+mod hints;
+mod json;
+mod millis;
+
+pub use calls::{
+    Check, Claim, EnqueueOptions, ExtendedLease, FetchOptions, Job, LeaseStatus, OnComplete, Outcome, QueueSettings,
+    QueueStats, QueueTotals, Reaped, Settled, Verdict, WorkflowSettings, WorkflowStatus,
+};
+pub use client::{Client, ClientOptions};
+pub use connection::{Connection, Pooled};
+pub use environment::Environment;
+pub use error::{Error, Result};
+pub use hints::{Hints, OnBusy, Scope};
+pub use json::Json;
