@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 /// How long opening a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a connection may be without a sign of life.
+const SILENCE: Duration = Duration::from_secs(30);
+
 /// qflow's SQL functions with Rust's types.
 ///
 /// A program that only adds jobs needs nothing else; the [`Consumer`](crate::Consumer) and the
@@ -87,6 +90,10 @@ impl Client {
         }
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        // A server that went away without a word is noticed in a minute, not in hours.
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(SILENCE).keepalives_idle(SILENCE);
         }
         if config.get_application_name().is_none() {
             config.application_name("qflow-client");

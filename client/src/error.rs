@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
 use deadpool_postgres::PoolError;
 use tokio_postgres::error::SqlState;
@@ -11,7 +12,8 @@ use tokio_postgres::error::SqlState;
 /// A caller has two questions: is it worth trying again ([`is_retryable`](Error::is_retryable)), and what does the
 /// database call it ([`code`](Error::code)). Everything else is for people, and neither a payload nor a connection
 /// string is ever part of it.
-pub struct Error(Box<Kind>);
+#[derive(Clone)]
+pub struct Error(Arc<Kind>);
 
 enum Kind {
     Postgres(tokio_postgres::Error),
@@ -51,11 +53,7 @@ impl Error {
 
     /// Whether the error says that a job's lease has ended: what was done for the job must not count.
     pub fn is_lost(&self) -> bool {
-        match &*self.0 {
-            Kind::Lost => true,
-            Kind::NotAccepted { .. } => true,
-            _ => false,
-        }
+        matches!(&*self.0, Kind::Lost | Kind::NotAccepted { .. })
     }
 
     /// What is wrong with a configuration, one sentence for each fault; empty for other errors.
@@ -67,27 +65,27 @@ impl Error {
     }
 
     pub(crate) fn configuration(problems: Vec<String>) -> Self {
-        Error(Box::new(Kind::Configuration(problems)))
+        Error(Arc::new(Kind::Configuration(problems)))
     }
 
     pub(crate) fn stopped() -> Self {
-        Error(Box::new(Kind::Stopped))
+        Error(Arc::new(Kind::Stopped))
     }
 
     pub(crate) fn lost() -> Self {
-        Error(Box::new(Kind::Lost))
+        Error(Arc::new(Kind::Lost))
     }
 
     pub(crate) fn not_accepted(verdict: &'static str) -> Self {
-        Error(Box::new(Kind::NotAccepted { verdict }))
+        Error(Arc::new(Kind::NotAccepted { verdict }))
     }
 
     pub(crate) fn answer(what: &'static str, source: tokio_postgres::Error) -> Self {
-        Error(Box::new(Kind::Answer { what, source }))
+        Error(Arc::new(Kind::Answer { what, source }))
     }
 
     pub(crate) fn no_connection(why: &'static str) -> Self {
-        Error(Box::new(Kind::NoConnection { why, retryable: true }))
+        Error(Arc::new(Kind::NoConnection { why, retryable: true }))
     }
 
     /// serde's own message may quote the payload; where it stopped is enough.
@@ -98,7 +96,7 @@ impl Error {
             serde_json::error::Category::Data => "type",
             serde_json::error::Category::Eof => "unexpected end",
         };
-        Error(Box::new(Kind::Payload { what, category, line: error.line(), column: error.column() }))
+        Error(Arc::new(Kind::Payload { what, category, line: error.line(), column: error.column() }))
     }
 }
 
@@ -168,7 +166,7 @@ impl StdError for Error {
 
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
-        Error(Box::new(Kind::Postgres(error)))
+        Error(Arc::new(Kind::Postgres(error)))
     }
 }
 
@@ -177,7 +175,7 @@ impl From<PoolError> for Error {
         match error {
             PoolError::Backend(error) => error.into(),
             PoolError::Timeout(_) => Error::no_connection("none of the pool was free in time"),
-            PoolError::Closed => Error(Box::new(Kind::NoConnection { why: "the pool is closed", retryable: false })),
+            PoolError::Closed => Error(Arc::new(Kind::NoConnection { why: "the pool is closed", retryable: false })),
             _ => Error::no_connection("the pool could not give one"),
         }
     }

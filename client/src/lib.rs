@@ -4,17 +4,22 @@
 //! layers for that, each usable alone:
 //!
 //! - [`Client`]: qflow's SQL functions with Rust's types, also on a connection or transaction of yours.
+//! - [`Consumer`]: a stream of [`Delivery`]s, each to be settled when it is done.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod backoff;
 mod calls;
 mod client;
 mod connection;
+mod consumer;
 mod environment;
 mod error;
 mod hints;
 mod json;
 mod millis;
+mod source;
+mod telemetry;
 
 pub use calls::{
     Check, Claim, EnqueueOptions, ExtendedLease, FetchOptions, Job, LeaseStatus, OnComplete, Outcome, QueueSettings,
@@ -22,7 +27,9 @@ pub use calls::{
 };
 pub use client::{Client, ClientOptions};
 pub use connection::{Connection, Pooled};
+pub use consumer::{Consumer, ConsumerOptions, Delivery, Lease, Rate};
 pub use environment::Environment;
 pub use error::{Error, Result};
 pub use hints::{Hints, OnBusy, Scope};
 pub use json::Json;
+pub use source::Source;
