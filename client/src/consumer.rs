@@ -120,6 +120,7 @@ pub struct Consumer {
     items: UnboundedReceiver<Result<Delivery>>,
     ledger: Arc<Ledger>,
     stop: CancellationToken,
+    ended: CancellationToken,
 }
 
 impl Consumer {
@@ -152,8 +153,13 @@ impl Consumer {
         heartbeat::start(backend.clone(), ledger.clone(), stop.clone());
         let feeder =
             Feeder { backend, ledger: ledger.clone(), settles, items: sender, stop: stop.clone(), options, workers };
-        tokio::spawn(feeder.run());
-        Ok(Consumer { items, ledger, stop })
+        let ended = CancellationToken::new();
+        let at_end = ended.clone().drop_guard();
+        tokio::spawn(async move {
+            feeder.run().await;
+            drop(at_end);
+        });
+        Ok(Consumer { items, ledger, stop, ended })
     }
 
     /// Stops fetching. What was fetched and not yet taken from the stream is given back with its attempt; what was
@@ -167,7 +173,11 @@ impl Consumer {
     /// Stops, and returns when everything is settled, or after `timeout` with the number of jobs that are not.
     pub async fn shutdown(mut self, timeout: Duration) -> usize {
         self.stop();
-        let _in_time = tokio::time::timeout(timeout, self.ledger.empty()).await;
+        let settled = async {
+            self.ended.cancelled().await;
+            self.ledger.empty().await;
+        };
+        let _in_time = tokio::time::timeout(timeout, settled).await;
         self.ledger.in_flight()
     }
 
@@ -176,12 +186,23 @@ impl Consumer {
         self.ledger.in_flight()
     }
 
-    pub(crate) fn ledger(&self) -> &Arc<Ledger> {
-        &self.ledger
+    /// Cancelling it stops fetching only: what was fetched still comes.
+    pub(crate) fn fetching(&self) -> CancellationToken {
+        self.stop.clone()
     }
 
-    pub(crate) fn stopping(&self) -> CancellationToken {
-        self.stop.clone()
+    /// Cancelled when nothing more will be fetched.
+    pub(crate) fn ended(&self) -> CancellationToken {
+        self.ended.clone()
+    }
+
+    /// The next delivery, not yet begun: dropped, it is given back with its attempt.
+    pub(crate) async fn take(&mut self) -> Option<Result<Delivery>> {
+        self.items.recv().await
+    }
+
+    pub(crate) fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
     }
 }
 

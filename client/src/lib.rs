@@ -5,6 +5,7 @@
 //!
 //! - [`Client`]: qflow's SQL functions with Rust's types, also on a connection or transaction of yours.
 //! - [`Consumer`]: a stream of [`Delivery`]s, each to be settled when it is done.
+//! - [`Pipeline`]: handlers, and everything around them.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -18,6 +19,7 @@ mod error;
 mod hints;
 mod json;
 mod millis;
+mod pipeline;
 mod source;
 mod telemetry;
 
@@ -32,4 +34,8 @@ pub use environment::Environment;
 pub use error::{Error, Result};
 pub use hints::{Hints, OnBusy, Scope};
 pub use json::Json;
+pub use pipeline::{
+    Batch, BatchOutcome, Batcher, Builder, Cause, FailedJob, Failure, Handler, Message, Next, OnFailure, Pipeline,
+    Processors, Report, Running,
+};
 pub use source::Source;

@@ -1,10 +1,13 @@
 //! A job that was handed out.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
 use super::lease::Lease;
+use super::ledger::Ledger;
 use super::settler::Settles;
 use crate::calls::{Claim, Job, Outcome, Verdict};
 use crate::error::{Error, Result};
@@ -21,21 +24,26 @@ use crate::error::{Error, Result};
 /// A delivery that is dropped goes back: with its attempt if it never left the stream, else as a failed attempt.
 #[derive(Debug)]
 pub struct Delivery {
-    job: Job,
+    job: Arc<Job>,
     lease: Lease,
     settles: Settles,
     started: bool,
-    in_stage: bool,
+    stage: StageExit,
     open: bool,
 }
 
 impl Delivery {
     pub(crate) fn new(job: Job, lease: Lease, settles: Settles) -> Self {
-        Delivery { job, lease, settles, started: false, in_stage: true, open: true }
+        let stage = StageExit { ledger: settles.ledger().clone(), left: Arc::default() };
+        Delivery { job: Arc::new(job), lease, settles, started: false, stage, open: true }
     }
 
     /// The job as it was fetched.
     pub fn job(&self) -> &Job {
+        &self.job
+    }
+
+    pub(crate) fn shared_job(&self) -> &Arc<Job> {
         &self.job
     }
 
@@ -101,15 +109,9 @@ impl Delivery {
         self.started = true;
     }
 
-    pub(crate) fn unstart(&mut self) {
-        self.started = false;
-    }
-
-    /// It makes room in the first stage of a pipeline.
-    pub(crate) fn leave_stage(&mut self) {
-        if std::mem::take(&mut self.in_stage) {
-            self.settles.ledger().leave_stage();
-        }
+    /// What makes room in the first stage of a pipeline, before the delivery is settled.
+    pub(crate) fn stage_exit(&self) -> StageExit {
+        self.stage.clone()
     }
 
     /// Its lease is lost: nothing more is said about it.
@@ -118,13 +120,31 @@ impl Delivery {
     }
 }
 
+/// Leaves the first stage of a pipeline, once however often it is asked to.
+#[derive(Clone, Debug)]
+pub(crate) struct StageExit {
+    ledger: Arc<Ledger>,
+    left: Arc<AtomicBool>,
+}
+
+impl StageExit {
+    pub(crate) fn leave(&self) {
+        if !self.left.swap(true, Ordering::Relaxed) {
+            self.ledger.leave_stage();
+        }
+    }
+}
+
 impl Drop for Delivery {
     fn drop(&mut self) {
-        self.leave_stage();
+        self.stage.leave();
         if self.open && !self.lease.is_lost() {
             let outcome = match self.started {
                 true => Outcome::Requeue { reason: Some("dropped without an outcome".to_owned()), delay: None },
-                false => Outcome::Release,
+                false => {
+                    self.settles.ledger().count_released();
+                    Outcome::Release
+                }
             };
             drop(self.settles.send(self.claim(), outcome));
         }

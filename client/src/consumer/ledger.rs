@@ -1,6 +1,7 @@
 //! What is with this program: each job from its fetch until the database has confirmed its end.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub(crate) struct Ledger {
     limits: Limits,
     workflow: Arc<str>,
     held: Mutex<Held>,
+    /// Jobs that went back unstarted.
+    released: AtomicU64,
     /// Something was given back, or a lease came.
     changed: Notify,
 }
@@ -56,7 +59,7 @@ struct HeldLease {
 
 impl Ledger {
     pub(crate) fn new(limits: Limits, workflow: Arc<str>) -> Self {
-        Ledger { limits, workflow, held: Mutex::default(), changed: Notify::new() }
+        Ledger { limits, workflow, held: Mutex::default(), released: AtomicU64::new(0), changed: Notify::new() }
     }
 
     pub(crate) fn workflow(&self) -> &Arc<str> {
@@ -119,6 +122,14 @@ impl Ledger {
         drop(held);
         self.changed.notify_waiters();
         admitted
+    }
+
+    pub(crate) fn count_released(&self) {
+        self.released.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn released(&self) -> u64 {
+        self.released.load(Ordering::Relaxed)
     }
 
     /// A job has left the first stage, however.
@@ -185,6 +196,11 @@ impl Ledger {
 
     pub(crate) fn in_flight(&self) -> usize {
         self.held().in_flight
+    }
+
+    /// Waits until no job is in the first stage.
+    pub(crate) async fn stage_empty(&self) {
+        self.when(|held| (held.in_stage == 0).then_some(())).await;
     }
 
     /// Waits until nothing is with this program.
