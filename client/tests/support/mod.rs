@@ -4,6 +4,8 @@
 //! not run. The database is left behind; the server is thrown away.
 #![allow(dead_code)] // each test file uses its part
 
+pub mod server;
+
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
