@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # `make test` and `make soak`: runs qflow's tests on each of the PostgreSQL versions given, for developers and for CI.
 #   tools/test.sh [MAJOR…]        without arguments: all pinned versions; with PG_CONFIG=path that PostgreSQL only
-# SUITE="rust golden isolation docs preloaded process" runs only those; TEST=pattern only the tests whose name matches.
+# SUITE="rust golden isolation docs preloaded process client" runs only those; TEST=pattern only the tests whose name matches.
 # QFLOW_SOAK=1 runs the process tests in full and at soak size on every version.
 #   rust       #[pg_test], through cargo pgrx test
 #   golden     tests/pg_regress/sql/*.sql against expected/*.out
@@ -10,13 +10,16 @@
 #   preloaded  golden and isolation once more with qflow in shared_preload_libraries: floors in shared memory, no worker,
 #              which would take part; on the newest version
 #   process    tests/process with pytest; on all but the newest version only tests marked every_version
+#   client     the tests of client/ with cargo test; on all but the newest version only those in CLIENT_EVERY_VERSION
 # Each golden and isolation test gets a fresh database, and tests/verify_all.sql runs in it afterwards.
 # Logs and differences: target/log/pgNN. The last line is always "N passed, N failed".
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/server.sh"
 
-SUITES=${SUITE:-rust golden isolation docs preloaded process}
+SUITES=${SUITE:-rust golden isolation docs preloaded process client}
+# One of each kind: calls, transactions, consumer, pipeline, failures, a server that is killed.
+CLIENT_EVERY_VERSION=(jobs_end_in_each_way commit_together wait_ends never_more_jobs batches_by_size errors_panics server_was_killed)
 PATTERN=${TEST:-}
 RESULTS=() PASSED=0 FAILED=0 DIR=
 cleanup() {
@@ -160,6 +163,27 @@ run_process() {
     awk '{ n = $1; sub(/^[0-9]+ /, ""); tests[$0] += n } END { for (why in tests) print tests[why] " tests: " why }' | sort)
 }
 
+# run_client: on the server of with_server; tests that kill theirs make it themselves.
+run_client() {
+  local log=$LOGS/client.log start=$SECONDS passed failed status=0 select=()
+  if [ -n "$PATTERN" ]; then select=("$PATTERN"); elif [ "$QFLOW_FULL" = 0 ]; then select=(--tests -- "${CLIENT_EVERY_VERSION[@]}"); fi
+  if [[ " ${select[*]} " != *" -- "* ]]; then select+=(--); fi
+  say "PostgreSQL $MAJOR client: building and running"
+  LOG_TAIL=100 cargo_step "$log" env CARGO_TARGET_DIR="$CACHE/target/client" QFLOW_CLIENT_SERVER="host=$PGHOST port=$PGPORT user=$PGUSER" \
+    cargo test --locked -p qflow-client --all-features --no-fail-fast "${select[@]}" --show-output || status=$?
+  read -r passed failed < <(sed -nE 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed;.*/\1 \2/p' "$log" | awk '{p += $1; f += $2} END {print p + 0, f + 0}')
+  if [ $status != 0 ] && [ "$failed" = 0 ]; then
+    record client "$passed" 1 $((SECONDS - start)) "did not run through, see target/log/pg$MAJOR/client.log"
+  elif [ $((passed + failed)) = 0 ]; then
+    not_run client "no tests"
+  else
+    record client "$passed" "$failed" $((SECONDS - start))
+  fi
+  while IFS= read -r reason; do
+    not_run client "$reason"
+  done < <(sed -nE 's/^not run: (.*)$/\1/p' "$log" | sort | uniq -c | sed -E 's/^ *([0-9]+) (.*)$/\1 tests: \2/')
+}
+
 # run_sql_files SUFFIX: the suites' names get it.
 run_sql_files() {
   if [ -n "$1" ] || wanted golden; then run_files "golden$1" "$pgxs/test/regress/pg_regress" pg_regress 'sql/*.sql'; fi
@@ -183,7 +207,7 @@ run_version() {
   flock -n 9 || { say "waiting for another run on PostgreSQL $MAJOR"; flock 9; }
   say "== PostgreSQL $("$PG_CONFIG_PATH" --version | sed 's/PostgreSQL //') =="
   if wanted rust; then run_rust; fi
-  if wanted golden || wanted isolation || wanted docs || wanted preloaded || wanted process; then
+  if wanted golden || wanted isolation || wanted docs || wanted preloaded || wanted process || wanted client; then
     say "PostgreSQL $MAJOR: installing the build without tests"
     if ! LOG=$LOGS/install.log "$ROOT/tools/install.sh" debug "$MAJOR"; then
       record install 0 1 $((SECONDS - start)) "the other suites did not run, see target/log/pg$MAJOR/install.log"
@@ -225,6 +249,7 @@ run_on_server() {
   if wanted golden || wanted isolation || wanted docs; then with_server server -- run_sql_and_docs; fi
   if wanted preloaded && [ "$QFLOW_FULL" = 1 ]; then with_server preloaded "${preload[@]}" -- run_sql_files -preloaded; fi
   if wanted process; then run_process; fi
+  if wanted client; then with_server client "shared_preload_libraries = 'qflow'" "max_worker_processes = 100" "max_connections = 300" "qflow.max_databases = 200" -- run_client; fi
 }
 
 # ---- which versions

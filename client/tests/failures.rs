@@ -66,7 +66,7 @@ async fn errors_panics_and_payloads_are_failed_attempts() -> Tested {
     let unfit = "the payload does not fit its type: type error at line 1 column 15";
     let expected = [(2, "disk on fire"), (2, "panic: out of luck"), (1, "hopeless"), (1, unfit)];
     assert_eq!(failed.iter().map(|(attempt, reason)| (*attempt, reason.as_str())).collect::<Vec<_>>(), expected);
-    let heard = heard.lock().unwrap();
+    let heard = heard.lock().unwrap().clone();
     assert_eq!(heard.len(), 7);
     assert_eq!(heard.iter().filter(|(_, cause, _)| *cause == Cause::Panic).count(), 2);
     assert_eq!(heard.iter().filter(|(.., is_final)| *is_final).count(), 4);

@@ -125,7 +125,7 @@ async fn batches_by_size_by_timeout_by_key_and_at_a_drain() -> Tested {
             Ok(match n {
                 0..10 => Next::batch(n),
                 10..13 => Next::batch_in("by timeout", n),
-                _ => Next::batch_in("by key", n).keyed(if n % 2 == 0 { "even" } else { "odd" }),
+                _ => Next::batch_in("by key", n).keyed(if n.is_multiple_of(2) { "even" } else { "odd" }),
             })
         })
         .handle_batch(note(&batches))
@@ -143,7 +143,7 @@ async fn batches_by_size_by_timeout_by_key_and_at_a_drain() -> Tested {
     let keyed = of("by key"); // 13 15 17 and 14 16 18: two full ones, two at the drain
     assert_eq!(keyed.len(), 4);
     for (_, key, payloads) in keyed {
-        assert!(payloads.iter().all(|n| (n % 2 == 0) == (key.as_deref() == Some("even"))));
+        assert!(payloads.iter().all(|n| n.is_multiple_of(2) == (key.as_deref() == Some("even"))));
     }
     Ok(())
 }

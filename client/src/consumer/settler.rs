@@ -19,6 +19,8 @@ use crate::telemetry;
 const MAX_SETTLES: usize = 500;
 
 type Confirmation = oneshot::Sender<Result<Verdict>>;
+type Settlement = (Claim, Outcome);
+type Awaited = (Claim, Confirmation);
 
 struct Settle {
     claim: Claim,
@@ -88,7 +90,7 @@ impl Settler {
     }
 
     /// Repeats what may pass: a settle that was applied and whose answer got lost is `already` the second time.
-    async fn settle(&self, mut outcomes: Vec<(Claim, Outcome)>) -> Result<Answers> {
+    async fn settle(&self, mut outcomes: Vec<Settlement>) -> Result<Answers> {
         let (start, mut backoff) = (Instant::now(), Backoff::for_reconnects());
         loop {
             let error = match self.backend.settle(&outcomes).await {
@@ -116,7 +118,7 @@ struct Answers {
 }
 
 /// One outcome for each claim: a second one for a job that is on its way is not sent, but gets the same verdict.
-fn split(batch: Vec<Settle>) -> (Vec<(Claim, Outcome)>, Vec<(Claim, Confirmation)>) {
+fn split(batch: Vec<Settle>) -> (Vec<Settlement>, Vec<Awaited>) {
     let mut seen = HashMap::new();
     let mut confirmations = Vec::with_capacity(batch.len());
     for settle in batch {
@@ -126,12 +128,7 @@ fn split(batch: Vec<Settle>) -> (Vec<(Claim, Outcome)>, Vec<(Claim, Confirmation
     (seen.into_iter().collect(), confirmations)
 }
 
-fn confirm(
-    workflow: &Arc<str>,
-    outcomes: &[(Claim, Outcome)],
-    answers: Result<Answers>,
-    confirmations: Vec<(Claim, Confirmation)>,
-) {
+fn confirm(workflow: &Arc<str>, outcomes: &[Settlement], answers: Result<Answers>, confirmations: Vec<Awaited>) {
     let answers = match answers {
         Ok(answers) => answers,
         Err(error) => {
@@ -163,7 +160,7 @@ fn is_about_text(error: &Error) -> bool {
 }
 
 /// Writes reasons in ASCII. False when there was nothing to change.
-fn make_plain(outcomes: &mut [(Claim, Outcome)]) -> bool {
+fn make_plain(outcomes: &mut [Settlement]) -> bool {
     let mut changed = false;
     for (_, outcome) in outcomes {
         let (Outcome::Requeue { reason: Some(reason), .. } | Outcome::Fail { reason: Some(reason) }) = outcome else {
