@@ -22,6 +22,8 @@ mod millis;
 mod pipeline;
 mod source;
 mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use calls::{
     Check, Claim, EnqueueOptions, ExtendedLease, FetchOptions, Job, LeaseStatus, OnComplete, Outcome, QueueSettings,
