@@ -77,7 +77,7 @@ async fn architecture_learning(hints: Hints) -> qflow_client::Result<Running> {
         .timeout(Duration::from_secs(900))
         .retries(3)
         .hints(hints)
-        .batcher(Batcher::new("learn").size(3).timeout(Duration::from_secs(2)))
+        .batcher(Batcher::new("learn").size(4).timeout(Duration::from_secs(2)))
         .handle_message(|message: Message<Document>| async move { Ok(Next::batch(message.payload().text.len())) })
         .handle_batch(|batch: Batch<usize>| async move {
             println!("learned from {} documents", batch.messages().len());

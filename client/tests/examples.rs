@@ -40,7 +40,7 @@ async fn the_three_pipelines() -> Tested {
     let expected = [
         ("embedding", "embedding_jobs", "embedding_producer", (10, 16, 300)),
         ("complexity", "complexity_jobs", "complexity_training", (5, 8, 600)),
-        ("architecture", "architecture_jobs", "architecture_learning", (3, 3, 900)),
+        ("architecture", "architecture_jobs", "architecture_learning", (3, 4, 900)),
     ];
     for (name, queue, workflow, settings) in expected {
         let Some(mut command) = example(&db, "pipelines") else { return Ok(()) };
