@@ -1,6 +1,6 @@
 # qflow: what one needs day to day. `make` alone lists the targets; the work is in tools/.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check soak bench-latency install run clean
+.PHONY: help setup demo test check soak bench-latency bench-client install run clean
 PG ?=
 
 help: ## this list
@@ -17,6 +17,8 @@ soak: setup ## all tests, the long ones at full size, on every version
 	@QFLOW_SOAK=1 PG_CONFIG="$(PG_CONFIG)" tools/test.sh $(PG)
 bench-latency: setup ## how soon a waiting consumer has a job, beside one that polls; ROUNDS=1000
 	@tools/bench.sh latency $(or $(ROUNDS),1000)
+bench-client: setup ## a pipeline of the client that does nothing: jobs/s by batch size; JOBS=20000
+	@tools/bench.sh client $(or $(JOBS),20000)
 install: setup ## the release build into any PostgreSQL: PG_CONFIG=/path/to/pg_config
 	@tools/install.sh release "$(PG_CONFIG)"
 run: setup ## an embedded server with qflow created, and psql on it; PG=14..18, default 17
