@@ -15,6 +15,8 @@ use crate::hints::Hints;
 /// How long an interrupted wait may take to say so before its connection is dropped without an answer.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+const SHORT_LOCKS: &str = "SET LOCAL lock_timeout = '100ms'";
+
 /// What a consumer needs of a queue. None of these is ever dropped half-way, but for `wait`.
 pub(crate) trait Backend: Send + Sync + 'static {
     fn fetch<'a>(&'a self, request: &'a FetchOptions) -> BoxFuture<'a, Result<Vec<Job>>>;
@@ -104,6 +106,19 @@ impl Database {
     }
 }
 
+impl Database {
+    /// A transaction that has acked a job of a lease keeps it locked until it ends. Other leases must not run out
+    /// meanwhile, so this does not wait for it, but fails with 55P03.
+    async fn extend_without_waiting(&self, leases: &[i64], timeout: Option<Duration>) -> Result<Vec<ExtendedLease>> {
+        let mut connection = self.client.pool().get().await?;
+        let transaction = connection.transaction().await?;
+        transaction.batch_execute(SHORT_LOCKS).await?;
+        let held = Client::on(&transaction).extend(&self.workflow, leases, timeout).await?;
+        transaction.commit().await?;
+        Ok(held)
+    }
+}
+
 impl Backend for Database {
     fn fetch<'a>(&'a self, request: &'a FetchOptions) -> BoxFuture<'a, Result<Vec<Job>>> {
         Box::pin(self.client.fetch(&self.workflow, request))
@@ -123,7 +138,7 @@ impl Backend for Database {
     }
 
     fn extend<'a>(&'a self, leases: &'a [i64], timeout: Option<Duration>) -> BoxFuture<'a, Result<Vec<ExtendedLease>>> {
-        Box::pin(self.client.extend(&self.workflow, leases, timeout))
+        Box::pin(self.extend_without_waiting(leases, timeout))
     }
 
     fn client(&self) -> Option<&Client> {

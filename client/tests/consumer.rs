@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use qflow_client::{Consumer, ConsumerOptions, Delivery, QueueSettings};
+use qflow_client::{Client, Consumer, ConsumerOptions, Delivery, QueueSettings};
 use support::{database, soon, until, Tested};
 
 fn capacity(capacity: usize) -> ConsumerOptions {
@@ -145,5 +145,31 @@ async fn a_fault_is_told_and_its_mending_noticed() -> Tested {
     }
     let wrong = ConsumerOptions { capacity: 0, max_leases: 0, ..ConsumerOptions::default() };
     assert_eq!(Consumer::new(&db.client, "later", wrong).unwrap_err().problems().len(), 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_transaction_that_keeps_a_lease_locked_does_not_cost_the_others() -> Tested {
+    let Some(db) = database().await else { return Ok(()) };
+    db.queue("locked", QueueSettings { timeout: Some(Duration::from_secs(1)), ..QueueSettings::default() }).await;
+    db.jobs("locked", 1).await;
+    let mut consumer = Consumer::new(&db.client, "locked", capacity(3))?;
+    let first = next(&mut consumer).await;
+    let mut connection = db.connect().await;
+    let transaction = connection.transaction().await?;
+    Client::on(&transaction).ack("locked", &[first.claim()], true).await?;
+    db.jobs("locked", 1).await;
+    let second = next(&mut consumer).await;
+    assert_ne!(first.lease().id(), second.lease().id());
+    until("the second lease has been renewed past three times its time", || async {
+        let leases = db.client.lease_status().await.unwrap();
+        let lease = leases.iter().find(|lease| lease.lease == second.lease().id());
+        lease.expect("it is held").lease_until > second.job().lease_until + Duration::from_secs(2)
+    })
+    .await;
+    assert!(!first.lease().is_lost() && !second.lease().is_lost());
+    transaction.commit().await?;
+    first.ack().await?; // "already"
+    second.ack().await?;
     Ok(())
 }

@@ -16,6 +16,9 @@ use crate::telemetry;
 /// A lease is renewed when this part of it is over.
 const RENEW_AFTER: u32 = 3;
 
+/// When to try again for a lease that is locked.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// How much there may be at one time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -192,6 +195,13 @@ impl Ledger {
         drop(held);
         self.changed.notify_waiters();
         lost
+    }
+
+    /// Asks for a lease's renewal again soon.
+    pub(crate) fn postpone(&self, id: i64) {
+        if let Some(lease) = self.held().leases.get_mut(&id) {
+            lease.renew_at = Instant::now() + AGAIN;
+        }
     }
 
     pub(crate) fn in_flight(&self) -> usize {
