@@ -98,7 +98,12 @@ impl Database {
                 () = stop.cancelled() => {}
             }
             if connection.cancel_token().cancel_query(NoTls).await.is_ok() {
-                let _ended = tokio::time::timeout(GOODBYE, waiting).await;
+                // Until the session is idle, so that the server has nothing to say about its end.
+                let ended = async {
+                    let _cancelled = waiting.await;
+                    connection.batch_execute("").await
+                };
+                let _idle = tokio::time::timeout(GOODBYE, ended).await;
             }
         }
         drop(deadpool_postgres::Object::take(connection));

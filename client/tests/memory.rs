@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use qflow_client::testing::{assert_enqueued, enqueued, MemoryQueue, MemoryStatus};
 use qflow_client::{
-    BatchOutcome, Batcher, Builder, Client, EnqueueOptions, Environment, Failure, Message, Next, Pipeline, Processors,
-    QueueSettings, Source,
+    BatchOutcome, Batcher, Builder, Client, Consumer, ConsumerOptions, EnqueueOptions, Environment, Failure, Message,
+    Next, Pipeline, Processors, QueueSettings, Source,
 };
 use support::{database, soon, Tested};
 use tokio::sync::Semaphore;
@@ -86,6 +87,87 @@ async fn free_processors_make_one_fetch_and_a_partial_one_leaves_the_rest_asked_
     gate.add_permits(100);
     soon("all are done", queue.idle()).await;
     assert_eq!(running.drain().await.completed, 10);
+    Ok(())
+}
+
+#[tokio::test]
+async fn room_in_the_batchers_is_no_reason_to_fetch_what_cannot_be_started() -> Tested {
+    let queue = MemoryQueue::new();
+    for n in 0..30 {
+        queue.push(&n)?;
+    }
+    let (gate, started) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (opened, told) = (gate.clone(), started.clone());
+    let running = pipeline(&queue)
+        .processors(Processors::new(3))
+        .batcher(Batcher::new("large").size(10).timeout(Duration::from_millis(5)))
+        .handle_message(move |_| {
+            let gate = opened.clone();
+            told.add_permits(1);
+            async move {
+                gate.acquire().await?.forget();
+                Ok(Next::batch(()))
+            }
+        })
+        .handle_batch(|_| async { Ok(BatchOutcome::Done) })
+        .build()?
+        .start()
+        .await?;
+    soon("three have begun", started.acquire_many(3)).await?.forget();
+    assert_eq!(running.in_flight(), 3);
+    gate.add_permits(100);
+    soon("all are done", queue.idle()).await;
+    assert_eq!(running.drain().await.completed, 30);
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_producer_has_one_lease_at_a_time() -> Tested {
+    let queue = MemoryQueue::new();
+    for n in 0..12 {
+        queue.push(&n)?;
+    }
+    let (seen, too_early) = (queue.clone(), Arc::new(AtomicUsize::new(0)));
+    let counted = too_early.clone();
+    let running = pipeline::<()>(&queue)
+        .producers(1)
+        .processors(Processors::new(4))
+        .handle_message(move |message| {
+            let (queue, too_early) = (seen.clone(), counted.clone());
+            async move {
+                let before = usize::try_from(message.job().lease - 1)? * 4;
+                too_early.fetch_add(usize::from(queue.completed().len() < before), Ordering::SeqCst);
+                // The jobs of a lease end one after the other.
+                tokio::time::sleep(Duration::from_millis(u64::from(*message.payload()) % 4 * 5)).await;
+                Ok(Next::Done)
+            }
+        })
+        .build()?
+        .start()
+        .await?;
+    soon("all are done", queue.idle()).await;
+    running.drain().await;
+    assert_eq!((too_early.load(Ordering::SeqCst), queue.jobs().len()), (0, 12));
+    Ok(())
+}
+
+#[tokio::test]
+async fn room_is_given_back_when_the_end_of_a_job_is_confirmed_and_not_before() -> Tested {
+    let queue = MemoryQueue::new();
+    queue.push(&1)?;
+    queue.push(&2)?;
+    let options = ConsumerOptions { capacity: 1, ..ConsumerOptions::default() };
+    let mut consumer = Consumer::new(&queue, "work", options)?;
+    let first = soon("the first", consumer.next()).await.unwrap()?;
+    queue.lose_answers(2);
+    let mut acked = std::pin::pin!(first.ack());
+    tokio::select! {
+        biased;
+        acked = &mut acked => acked?,
+        _ = consumer.next() => panic!("the second came before the first was confirmed"),
+    }
+    soon("the second", consumer.next()).await.unwrap()?.ack().await?;
+    assert_eq!(queue.completed(), [1, 2]);
     Ok(())
 }
 

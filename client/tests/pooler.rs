@@ -12,9 +12,8 @@ use support::{database, pooler, until, Tested};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pipeline_works_through_a_pooler_with_one_setting() -> Tested {
     let Some(db) = database().await else { return Ok(()) };
-    let part = |name: &str| db.url.split(' ').find_map(|part| part.strip_prefix(name)).unwrap().to_owned();
-    let url = pooler::start(&part("host="), &part("dbname="), 4).await;
-    let client = Client::open(&url, ClientOptions { behind_pooler: true, ..ClientOptions::default() })?;
+    let pooler = pooler::start(&db, 4).await;
+    let client = Client::open(&pooler.url, ClientOptions { behind_pooler: true, ..ClientOptions::default() })?;
     db.queue("work", QueueSettings { timeout: Some(Duration::from_millis(900)), ..QueueSettings::default() }).await;
     let running = Pipeline::builder("work")
         .source(&client)

@@ -98,7 +98,7 @@ impl Delivery {
 
     pub(crate) async fn settle(mut self, outcome: Outcome) -> Result<Verdict> {
         self.open = false;
-        match self.settles.send(self.claim(), outcome).await {
+        match self.settles.send(self.claim(), outcome, self.stage.clone()).await {
             Ok(verdict) => verdict,
             Err(_) => Err(Error::stopped()),
         }
@@ -137,7 +137,6 @@ impl StageExit {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        self.stage.leave();
         if self.open && !self.lease.is_lost() {
             let outcome = match self.started {
                 true => Outcome::Requeue { reason: Some("dropped without an outcome".to_owned()), delay: None },
@@ -146,7 +145,9 @@ impl Drop for Delivery {
                     Outcome::Release
                 }
             };
-            drop(self.settles.send(self.claim(), outcome));
+            drop(self.settles.send(self.claim(), outcome, self.stage.clone()));
+        } else {
+            self.stage.leave();
         }
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::mpsc::{unbounded_channel, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::delivery::StageExit;
 use super::ledger::Ledger;
 use crate::backoff::Backoff;
 use crate::calls::{Claim, Outcome, Settled, Verdict};
@@ -25,6 +26,7 @@ type Awaited = (Claim, Confirmation);
 struct Settle {
     claim: Claim,
     outcome: Outcome,
+    stage: StageExit,
     confirmation: Confirmation,
 }
 
@@ -62,10 +64,10 @@ impl Settles {
     }
 
     /// Hands in how a job ended. It is sent whether or not somebody waits for the confirmation.
-    pub(crate) fn send(&self, claim: Claim, outcome: Outcome) -> oneshot::Receiver<Result<Verdict>> {
+    pub(crate) fn send(&self, claim: Claim, outcome: Outcome, stage: StageExit) -> oneshot::Receiver<Result<Verdict>> {
         let (confirmation, confirmed) = oneshot::channel();
         self.ledger.settling(claim);
-        if self.sender.send(Settle { claim, outcome, confirmation }).is_err() {
+        if self.sender.send(Settle { claim, outcome, stage, confirmation }).is_err() {
             self.ledger.settled([claim]); // the runtime is going down: nobody will settle it
         }
         confirmed
@@ -82,8 +84,11 @@ impl Settler {
     async fn run(self, mut receiver: UnboundedReceiver<Settle>) {
         let mut batch = Vec::new();
         while receiver.recv_many(&mut batch, MAX_SETTLES).await > 0 {
+            let stages: Vec<StageExit> = batch.iter().map(|settle| settle.stage.clone()).collect();
             let (outcomes, confirmations) = split(std::mem::take(&mut batch));
             let settled = self.settle(outcomes.clone()).await;
+            // Before the rest, so that the next fetch asks for as much as there is room for.
+            stages.iter().for_each(StageExit::leave);
             self.ledger.settled(outcomes.iter().map(|(claim, _)| *claim));
             confirm(self.ledger.workflow(), &outcomes, settled, confirmations);
         }

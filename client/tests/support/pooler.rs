@@ -3,11 +3,14 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::Semaphore;
+
+use super::Database;
 
 const CANCEL: i32 = 80_877_102;
 
@@ -24,10 +27,20 @@ struct Pooler {
     places: Semaphore,
     /// The server connection that a client has at the moment, by the client's number.
     busy: Mutex<HashMap<u32, [u8; 8]>>,
+    requests: Arc<AtomicUsize>,
 }
 
-/// Starts one with so many server connections; returns its connection string.
-pub async fn start(directory: &str, database: &str, connections: usize) -> String {
+/// A started pooler.
+pub struct Address {
+    pub url: String,
+    /// How often somebody has sent something and expected an answer.
+    pub requests: Arc<AtomicUsize>,
+}
+
+/// Starts one for a database of the tests, with so many server connections.
+pub async fn start(db: &Database, connections: usize) -> Address {
+    let part = |name: &str| db.url.split(' ').find_map(|part| part.strip_prefix(name)).unwrap();
+    let (directory, database) = (part("host="), part("dbname="));
     let mut startup = 196_608i32.to_be_bytes().to_vec();
     startup.extend_from_slice(format!("user\0postgres\0database\0{database}\0\0").as_bytes());
     let pooler = Arc::new(Pooler {
@@ -36,7 +49,9 @@ pub async fn start(directory: &str, database: &str, connections: usize) -> Strin
         idle: Mutex::default(),
         places: Semaphore::new(connections),
         busy: Mutex::default(),
+        requests: Arc::default(),
     });
+    let requests = pooler.requests.clone();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -46,7 +61,7 @@ pub async fn start(directory: &str, database: &str, connections: usize) -> Strin
             tokio::spawn(async move { pooler.serve(number, client).await });
         }
     });
-    format!("host=127.0.0.1 port={port} user=postgres dbname={database} sslmode=disable")
+    Address { url: format!("host=127.0.0.1 port={port} user=postgres dbname={database} sslmode=disable"), requests }
 }
 
 impl Pooler {
@@ -63,6 +78,7 @@ impl Pooler {
         client.write_all(&hello).await?;
         loop {
             let request = request(&mut client).await?;
+            self.requests.fetch_add(1, Ordering::SeqCst);
             let place = self.places.acquire().await.map_err(io::Error::other)?;
             let idle = self.idle.lock().unwrap().pop(); // the last one given back, mostly another than before
             let mut backend = match idle {
