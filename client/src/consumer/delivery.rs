@@ -19,7 +19,8 @@ use crate::error::{Error, Result};
 /// dropped. [`Error::is_lost`] says that the lease had ended before: what was done for the job must not count.
 ///
 /// To commit the effects of a job together with its ack, ack its [`claim`](Delivery::claim) on your own transaction
-/// with `strict`, commit, and then call [`ack`](Delivery::ack), which the database answers with "already".
+/// with `strict`, commit, and then call [`ack`](Delivery::ack), which the database answers with "already". Ack late in such
+/// a transaction: until it ends, other settles of the same lease wait for it, and those of other leases behind them.
 ///
 /// A delivery that is dropped goes back: with its attempt if it never left the stream, else as a failed attempt.
 #[derive(Debug)]
