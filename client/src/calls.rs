@@ -3,6 +3,7 @@
 mod consume;
 mod produce;
 mod queues;
+mod resources;
 mod rights;
 mod settle;
 mod watch;
@@ -11,6 +12,7 @@ mod workflows;
 pub use consume::{FetchOptions, Job};
 pub use produce::EnqueueOptions;
 pub use queues::{OnComplete, QueueSettings};
+pub use resources::{ResourceKind, ResourceStatus};
 pub use settle::{Claim, ExtendedLease, Outcome, Settled, Verdict};
 pub use watch::{Check, LeaseStatus, QueueStats, QueueTotals, Reaped, WorkflowStatus};
 pub use workflows::WorkflowSettings;

@@ -76,7 +76,7 @@ pub mod testing;
 
 pub use calls::{
     Check, Claim, EnqueueOptions, ExtendedLease, FetchOptions, Job, LeaseStatus, OnComplete, Outcome, QueueSettings,
-    QueueStats, QueueTotals, Reaped, Settled, Verdict, WorkflowSettings, WorkflowStatus,
+    QueueStats, QueueTotals, Reaped, ResourceKind, ResourceStatus, Settled, Verdict, WorkflowSettings, WorkflowStatus,
 };
 pub use client::{Client, ClientOptions};
 pub use connection::{Connection, Pooled};

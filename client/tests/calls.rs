@@ -5,8 +5,8 @@ mod support;
 use std::time::Duration;
 
 use qflow_client::{
-    Claim, Client, EnqueueOptions, FetchOptions, Hints, Json, OnComplete, Outcome, QueueSettings, Verdict,
-    WorkflowSettings,
+    Claim, Client, EnqueueOptions, FetchOptions, Hints, Json, OnBusy, OnComplete, Outcome, QueueSettings, ResourceKind,
+    Verdict, WorkflowSettings,
 };
 use serde_json::json;
 use support::{database, soon, Tested};
@@ -18,7 +18,7 @@ fn demand(demand: usize) -> FetchOptions {
 #[tokio::test]
 async fn every_function_has_its_call() -> Tested {
     let Some(db) = database().await else { return Ok(()) };
-    let sources: String = ["queues", "workflows", "produce", "consume", "settle", "rights", "watch"]
+    let sources: String = ["queues", "workflows", "produce", "consume", "settle", "rights", "resources", "watch"]
         .iter()
         .map(|name| std::fs::read_to_string(format!("{}/src/calls/{name}.rs", env!("CARGO_MANIFEST_DIR"))).unwrap())
         .collect();
@@ -259,5 +259,39 @@ async fn behind_a_pooler_nothing_is_prepared_by_name() -> Tested {
         let rows = connection.query_typed("SELECT count(*) FROM pg_prepared_statements", &[]).await?;
         assert_eq!(rows[0].get::<_, i64>(0), expected);
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn resources_are_made_held_and_given_back() -> Tested {
+    let Some(db) = database().await else { return Ok(()) };
+    let client = &db.client;
+    client.create_resource("disk", Some(10), ResourceKind::Units).await?;
+    client.create_resource("lab", Some(2), ResourceKind::Slots).await?;
+    assert!(client.alter_resource("gpu", Some(2)).await?);
+    db.queue("work", QueueSettings::default()).await;
+    db.jobs("work", 10).await;
+    let hints = Hints { worker: Some("w".to_owned()), ..Hints::default() };
+    let hints = hints.amount("gpu", 2).one_of("lab", [1]).amount("disk", 4);
+    let jobs = client.fetch("work", &FetchOptions { hints: hints.clone(), ..demand(2) }).await?;
+    assert_eq!(jobs.len(), 2);
+    assert_eq!((jobs[0].slots("gpu")?, jobs[1].slots("lab")?), (vec![0, 1], vec![1]));
+    assert_eq!((jobs[0].slots("disk")?, jobs[0].slots("memory_gb")?), (vec![], vec![]));
+    let held = client.resource_status().await?;
+    let of = |resource: &str| held.iter().filter(|line| line.resource == resource && line.lease.is_some()).count();
+    assert_eq!((of("gpu"), of("lab"), of("disk")), (2, 1, 1));
+    let disk = held.iter().find(|line| line.resource == "disk").unwrap();
+    assert_eq!((disk.kind, disk.capacity, disk.units), (ResourceKind::Units, Some(10), Some(4)));
+    assert_eq!((disk.workflow.as_deref(), disk.worker.as_deref()), (Some("work"), Some("w")));
+
+    let busy = FetchOptions { hints: Hints { on_busy: Some(OnBusy::Error), ..Hints::default() }, ..demand(1) };
+    let busy = FetchOptions { hints: busy.hints.clone().amount("gpu", 1), ..busy };
+    let refused = client.fetch("work", &busy).await.unwrap_err();
+    assert_eq!(refused.code(), Some("55P03"));
+    assert!(client.drop_resource("lab").await.is_err());
+    assert!(client.break_lease(jobs[0].lease).await?);
+    assert!(!client.break_lease(jobs[0].lease).await?);
+    client.drop_resource("lab").await?;
+    assert!(client.resource_status().await?.iter().all(|line| line.lease.is_none()));
     Ok(())
 }

@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use qflow_client::{Client, ClientOptions, Consumer, ConsumerOptions, Delivery, QueueSettings};
+use qflow_client::{
+    Client, ClientOptions, Consumer, ConsumerOptions, Delivery, Hints, QueueSettings, WorkflowSettings,
+};
 use support::{database, pooler, soon, until, Tested};
 
 fn capacity(capacity: usize) -> ConsumerOptions {
@@ -173,5 +175,57 @@ async fn a_transaction_that_keeps_a_lease_locked_does_not_cost_the_others() -> T
     transaction.commit().await?;
     first.ack().await?; // "already"
     second.ack().await?;
+    Ok(())
+}
+
+/// Two consumers and one GPU: each gets it in turn, and is told which one it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_consumers_share_a_slot() -> Tested {
+    let Some(db) = database().await else { return Ok(()) };
+    db.queue("work", QueueSettings::default()).await;
+    let gpu = WorkflowSettings { resource_hints: Some(Hints::default().amount("gpu", 1)), ..Default::default() };
+    db.client.alter_workflow("work", &gpu).await?;
+    db.jobs("work", 60).await;
+    let mut shares = Vec::new();
+    for number in 0..2 {
+        let hints = Hints { worker: Some(format!("w{number}")), ..Hints::default() };
+        let options = ConsumerOptions { hints, max_leases: 1, ..capacity(3) };
+        let mut consumer = Consumer::new(&db.client, "work", options)?;
+        shares.push(tokio::spawn(async move {
+            let mut done = 0;
+            while done < 15 {
+                let delivery = next(&mut consumer).await;
+                assert_eq!(delivery.job().slots("gpu").unwrap(), [0]);
+                delivery.ack().await.unwrap();
+                done += 1;
+            }
+            assert_eq!(consumer.shutdown(Duration::from_secs(60)).await, 0);
+        }));
+    }
+    for share in shares {
+        soon("both have their share", share).await?;
+    }
+    assert!(db.count("work", "completed").await >= 30);
+    until("the GPU is free", || async { db.number("SELECT count(*) FROM qflow.holder").await == 0 }).await;
+    db.verify("work").await;
+    Ok(())
+}
+
+/// Where the database refuses to wait, jobs are looked for from time to time instead.
+#[tokio::test]
+async fn polls_where_the_database_cannot_wait() -> Tested {
+    let Some(db) = database().await else { return Ok(()) };
+    db.queue("work", QueueSettings::default()).await;
+    let refuses = "CREATE OR REPLACE PROCEDURE qflow.wait(workflow text, timeout_ms bigint = 1000, hints jsonb = NULL)
+        LANGUAGE plpgsql AS $$ BEGIN RAISE 'not here' USING ERRCODE = '25001'; END $$";
+    db.connect().await.batch_execute(refuses).await?;
+    let options = ConsumerOptions { poll_interval: Duration::from_millis(20), ..capacity(2) };
+    let mut consumer = Consumer::new(&db.client, "work", options)?;
+    for _ in 0..3 {
+        db.jobs("work", 1).await;
+        next(&mut consumer).await.ack().await?;
+    }
+    assert_eq!(db.count("work", "completed").await, 3);
+    assert_eq!(consumer.shutdown(Duration::from_secs(60)).await, 0);
     Ok(())
 }
