@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from database import GPUS, QUEUE, RETRIES, WORKFLOW
-from features import DIMENSIONS
 
+DIMENSIONS = 128
 JOBS = f"""
 SELECT data->>'document', (data->>'paragraph')::int, id, status, attempt, failure_reason
 FROM {QUEUE}"""

@@ -1,13 +1,19 @@
 """The consumer processes: started, listened to, one of them killed, the others stopped."""
 import json
-import pathlib
+import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 
-CONSUMER = pathlib.Path(__file__).with_name("consumer.py")
+# client/examples/demo, as tools/demo.sh has built it.
+CONSUMER = os.environ.get("QFLOW_DEMO_CONSUMER")
+
+
+def address():
+    """The database that libpq's environment names, as the crate takes it."""
+    names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
+    return " ".join(f"{name}={os.environ[variable]}" for name, variable in names.items())
 
 
 class CrewError(Exception):
@@ -23,8 +29,8 @@ class Crew:
 
     def start(self, number, hold_at=None):
         process = subprocess.Popen(
-            [sys.executable, CONSUMER, str(number), *([str(hold_at)] if hold_at else [])],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+            [CONSUMER, str(number), *([str(hold_at)] if hold_at else [])],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env={**os.environ, "DATABASE_URL": address()},
         )
         self.processes[number] = process
         # A thread for each pipe: none ever fills up and stops its consumer.

@@ -60,11 +60,6 @@ def unreadable(error):
     return f"not UTF-8: {error.reason} at byte {error.start}"
 
 
-def text_of(data):
-    """The text in a job's `data`, for the consumer; raises UnicodeDecodeError when there is none."""
-    return data["text"] if "text" in data else base64.b64decode(data["bytes"]).decode()
-
-
 def split(document, raw):
     pieces = (piece.strip(b"\r\n") for piece in BLANK_LINES.split(raw))
     return [Paragraph(document, n, piece) for n, piece in enumerate(filter(A_WORD.search, pieces), 1)]
