@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use qflow_client::EnqueueOptions;
 use serde_json::json;
+use support::server::Server;
 use support::{database, until, Database, Tested};
 
 /// An example of this build, which `cargo test` has made; without one, says why the test is not run.
@@ -82,6 +83,43 @@ async fn exactly_once_however_often_it_is_killed() -> Tested {
     }
     shown(&child.wait_with_output()?);
     assert_eq!(db.count("transfers", "completed").await, 600);
+    assert_eq!(db.number("SELECT sum(coins)::int8 FROM accounts").await, 600);
+    assert_eq!(db.number("SELECT count(*) FROM accounts WHERE coins = 60").await, 10);
+    Ok(())
+}
+
+/// The same where its server is killed too. What cannot bear that ends, and is started again.
+#[tokio::test(flavor = "multi_thread")]
+async fn exactly_once_however_often_the_server_is_killed() -> Tested {
+    let Some(server) = Server::start().await else { return Ok(()) };
+    let db = server.database().await;
+    let Some(mut command) = example(&db, "exactly_once") else { return Ok(()) };
+    let mut child = command.arg("600").spawn()?;
+    let completed = || async {
+        let done = "SELECT count(*) FROM transfers WHERE status = 'completed'";
+        match db.client.pool().get().await {
+            Ok(connection) => connection.query_one(done, &[]).await.map_or(0, |row| row.get::<_, i64>(0)),
+            Err(_) => 0,
+        }
+    };
+    for part in [20, 150, 300] {
+        until("some are done", || async { completed().await > part }).await;
+        server.kill();
+        if part == 150 {
+            child.kill()?;
+        }
+        server.up().await;
+        until("it goes on", || {
+            if child.try_wait().unwrap().is_some() {
+                child = example(&db, "exactly_once").unwrap().spawn().unwrap();
+            }
+            let done = completed();
+            async move { done.await > part + 10 }
+        })
+        .await;
+    }
+    until("all are done", || async { completed().await == 600 }).await;
+    shown(&child.wait_with_output()?);
     assert_eq!(db.number("SELECT sum(coins)::int8 FROM accounts").await, 600);
     assert_eq!(db.number("SELECT count(*) FROM accounts WHERE coins = 60").await, 10);
     Ok(())

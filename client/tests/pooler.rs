@@ -2,12 +2,13 @@
 
 mod support;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use qflow_client::{
     BatchOutcome, Batcher, Client, ClientOptions, EnqueueOptions, Environment, Message, Next, Pipeline, QueueSettings,
 };
-use support::{database, pooler, until, Tested};
+use support::{database, pgbouncer, pooler, until, Tested};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pipeline_works_through_a_pooler_with_one_setting() -> Tested {
@@ -42,5 +43,58 @@ async fn a_pipeline_works_through_a_pooler_with_one_setting() -> Tested {
     Client::on(&transaction).enqueue("work", &7, EnqueueOptions::default()).await?;
     transaction.commit().await?;
     assert_eq!(db.count("work", "pending").await, 1);
+    Ok(())
+}
+
+/// The settle was carried out, its answer got lost: the repeated one is answered "already", and the job counts once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_cut_between_settle_and_answer() -> Tested {
+    let Some(db) = database().await else { return Ok(()) };
+    let pooler = pooler::start(&db, 4).await;
+    let client = Client::open(&pooler.url, ClientOptions { behind_pooler: true, ..ClientOptions::default() })?;
+    db.queue("work", QueueSettings::default()).await;
+    db.jobs("work", 100).await;
+    pooler.cuts.store(5, Ordering::SeqCst);
+    let running = Pipeline::builder("work")
+        .source(&client)
+        .environment(Environment::default())
+        .producers(4)
+        .handle_message(|_: Message<u32>| async move { Ok(Next::<()>::Done) })
+        .build()?
+        .start()
+        .await?;
+    until("all are done", || async { db.count("work", "completed").await == 100 }).await;
+    until("all answers were lost that should be", || async { pooler.cuts.load(Ordering::SeqCst) == 0 }).await;
+    let report = running.shutdown(Duration::from_secs(60)).await;
+    assert_eq!((report.completed, report.lost, report.requeued, report.is_clean()), (100, 0, 0, true), "{report}");
+    assert_eq!(db.number("SELECT count(*) FROM work WHERE attempt <> 1").await, 0);
+    db.verify("work").await;
+    Ok(())
+}
+
+/// The same through PgBouncer itself, where it is installed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_works_through_pgbouncer() -> Tested {
+    let Some(db) = database().await else { return Ok(()) };
+    let Some(bouncer) = pgbouncer::start(&db, 3).await else { return Ok(()) };
+    let client = Client::open(&bouncer.url, ClientOptions { behind_pooler: true, ..ClientOptions::default() })?;
+    db.queue("work", QueueSettings::default()).await;
+    let running = Pipeline::builder("work")
+        .source(&client)
+        .environment(Environment::default())
+        .producers(4)
+        .batcher(Batcher::new("batch").size(10).timeout(Duration::from_millis(20)))
+        .handle_message(|message: Message<u32>| async move { Ok(Next::batch(*message.payload())) })
+        .handle_batch(|_| async { Ok(BatchOutcome::Done) })
+        .build()?
+        .start()
+        .await?;
+    let data: Vec<u32> = (0..500).collect();
+    client.enqueue_batch("work", &data, EnqueueOptions::default()).await?;
+    until("all are done", || async { db.count("work", "completed").await == 500 }).await;
+    db.jobs("work", 1).await; // wakes the one that waits
+    until("one more is done", || async { db.count("work", "completed").await == 501 }).await;
+    let report = running.shutdown(Duration::from_secs(60)).await;
+    assert_eq!((report.completed, report.lost, report.is_clean()), (501, 0, true), "{report}");
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! not run. The database is left behind; the server is thrown away.
 #![allow(dead_code)] // each test file uses its part
 
+pub mod pgbouncer;
 pub mod pooler;
 pub mod server;
 

@@ -77,7 +77,7 @@ impl Server {
     }
 }
 
-fn user_command(program: &str, arguments: &[&str]) -> Command {
+pub fn user_command(program: &str, arguments: &[&str]) -> Command {
     let mut command = match std::env::var("QFLOW_RUNAS") {
         Ok(user) if is_root() => {
             let mut command = Command::new("runuser");
