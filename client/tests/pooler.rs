@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use qflow_client::{
-    BatchOutcome, Batcher, Client, ClientOptions, EnqueueOptions, Environment, Message, Next, Pipeline, QueueSettings,
+    BatchOutcome, Batcher, Client, ClientOptions, EnqueueOptions, Environment, Message, Next, OnComplete, Pipeline,
+    QueueSettings,
 };
-use support::{database, pgbouncer, pooler, until, Tested};
+use support::{database, pgbouncer, pooler, until, Database, Tested};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pipeline_works_through_a_pooler_with_one_setting() -> Tested {
@@ -53,22 +54,31 @@ async fn a_connection_is_cut_between_settle_and_answer() -> Tested {
     let pooler = pooler::start(&db, 4).await;
     let client = Client::open(&pooler.url, ClientOptions { behind_pooler: true, ..ClientOptions::default() })?;
     db.queue("work", QueueSettings::default()).await;
-    db.jobs("work", 100).await;
+    db.queue("gone", QueueSettings { on_complete: Some(OnComplete::Delete), ..QueueSettings::default() }).await;
+    for queue in ["work", "gone"] {
+        cut_while_at_work(&db, &pooler, &client, queue).await?;
+    }
+    assert_eq!(db.number("SELECT count(*) FROM work WHERE attempt = 1 AND status = 'completed'").await, 100);
+    Ok(())
+}
+
+async fn cut_while_at_work(db: &Database, pooler: &pooler::Address, client: &Client, queue: &str) -> Tested {
+    db.jobs(queue, 100).await;
     pooler.cuts.store(5, Ordering::SeqCst);
-    let running = Pipeline::builder("work")
-        .source(&client)
+    let running = Pipeline::builder(queue)
+        .source(client)
         .environment(Environment::default())
         .producers(4)
         .handle_message(|_: Message<u32>| async move { Ok(Next::<()>::Done) })
         .build()?
         .start()
         .await?;
-    until("all are done", || async { db.count("work", "completed").await == 100 }).await;
+    let left = format!("SELECT count(*) FROM {queue} WHERE status <> 'completed'");
+    until("all are done", || async { db.number(&left).await == 0 }).await;
     until("all answers were lost that should be", || async { pooler.cuts.load(Ordering::SeqCst) == 0 }).await;
     let report = running.shutdown(Duration::from_secs(60)).await;
     assert_eq!((report.completed, report.lost, report.requeued, report.is_clean()), (100, 0, 0, true), "{report}");
-    assert_eq!(db.number("SELECT count(*) FROM work WHERE attempt <> 1").await, 0);
-    db.verify("work").await;
+    db.verify(queue).await;
     Ok(())
 }
 
