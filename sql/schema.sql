@@ -95,9 +95,10 @@ CREATE TABLE qflow.holder (
 -- The leases on it: a consumer with a worker name may have several on one slot.
 CREATE TABLE qflow.holder_lease (
     lease               bigint      NOT NULL,
-    holder              bigint      NOT NULL,
-    PRIMARY KEY (lease, holder)
+    holder              bigint      NOT NULL
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 200);
+-- One column each: of an index on both the planner would read all for the second, as long as it takes the table for small.
+CREATE INDEX ON qflow.holder_lease (lease);
 CREATE INDEX ON qflow.holder_lease (holder);
 
 -- Claim floors: where in its index a fetch starts to look, per queue. Several copies of one hint, so that saving one

@@ -3,6 +3,8 @@
 //! They are read as they are at this moment, rows of open transactions included (`host::dirty`): whoever is about to take
 //! a slot must see who else is.
 
+use std::cell::Cell;
+
 use pgrx::pg_sys;
 
 use super::catalog::Kind;
@@ -63,11 +65,18 @@ pub fn own_session() -> Session {
     Session { pid: xact::backend_pid(), start: xact::backend_start() }
 }
 
+thread_local! {
+    /// Whether there were rows that came with a copy of a database when the holders were last read.
+    static COPIES: Cell<bool> = const { Cell::new(false) };
+}
+
 /// All holders, those included that others are about to add or to remove.
 pub fn all() -> Result<Vec<Holder>> {
     let here = xact::database();
     let rows: Result<Vec<Holder>> = dirty::rows(table()?, of).into_iter().collect();
-    let mut holders: Vec<Holder> = rows?.into_iter().filter(|holder| holder.database == here).collect();
+    let (mut holders, copies): (Vec<Holder>, Vec<Holder>) =
+        rows?.into_iter().partition(|holder| holder.database == here);
+    COPIES.set(!copies.is_empty());
     // A row that an open transaction has changed comes in both versions: it may end with either. The larger one counts.
     holders.sort_by_key(|holder| (holder.id, std::cmp::Reverse(holder.units)));
     holders.dedup_by_key(|holder| holder.id);
@@ -114,20 +123,21 @@ const RAISE: &str = "UPDATE qflow.holder SET units = $2
 const LOCK_FREE: &str = "SELECT id FROM qflow.holder WHERE id OPERATOR(pg_catalog.=) ANY ($1)
     ORDER BY id FOR UPDATE SKIP LOCKED";
 
+// By an array, so that the planner cannot turn it around: through all holders to their leases.
 const LOCK_OF_LEASES: &str =
     "SELECT h.id, h.since, h.backend_start, h.backend_pid, h.database_oid, h.by_session, h.resource,
         h.slot, h.units, h.workflow, h.worker
     FROM qflow.holder AS h
-    WHERE h.id OPERATOR(pg_catalog.=) ANY (
-        SELECT l.holder FROM qflow.holder_lease AS l WHERE l.lease OPERATOR(pg_catalog.=) ANY ($1))
+    WHERE h.id OPERATOR(pg_catalog.=) ANY (ARRAY(
+        SELECT l.holder FROM qflow.holder_lease AS l WHERE l.lease OPERATOR(pg_catalog.=) ANY ($1)))
     ORDER BY h.id FOR UPDATE";
 
 const BY_SESSION_OF: &str =
     "SELECT h.id, h.since, h.backend_start, h.backend_pid, h.database_oid, h.by_session, h.resource,
         h.slot, h.units, h.workflow, h.worker
     FROM qflow.holder AS h
-    WHERE h.id OPERATOR(pg_catalog.=) ANY (
-        SELECT l.holder FROM qflow.holder_lease AS l WHERE l.lease OPERATOR(pg_catalog.=) ANY ($1)) AND h.by_session
+    WHERE h.id OPERATOR(pg_catalog.=) ANY (ARRAY(
+        SELECT l.holder FROM qflow.holder_lease AS l WHERE l.lease OPERATOR(pg_catalog.=) ANY ($1))) AND h.by_session
     ORDER BY h.id";
 
 const OF_LEASES: &str = "SELECT DISTINCT l.holder FROM qflow.holder_lease AS l
@@ -135,9 +145,8 @@ const OF_LEASES: &str = "SELECT DISTINCT l.holder FROM qflow.holder_lease AS l
 
 const DETACH: &str = "DELETE FROM qflow.holder_lease WHERE lease OPERATOR(pg_catalog.=) ANY ($1)";
 
-const WITHOUT_LEASE: &str = "SELECT h.id FROM qflow.holder AS h
-    WHERE h.id OPERATOR(pg_catalog.=) ANY ($1) AND NOT EXISTS (
-        SELECT FROM qflow.holder_lease AS l WHERE l.holder OPERATOR(pg_catalog.=) h.id)";
+const WITH_LEASE: &str = "SELECT DISTINCT l.holder FROM qflow.holder_lease AS l
+    WHERE l.holder OPERATOR(pg_catalog.=) ANY ($1)";
 
 const REMOVE: &str = "DELETE FROM qflow.holder WHERE id OPERATOR(pg_catalog.=) ANY ($1)";
 
@@ -146,9 +155,10 @@ const ON_THEM: &str = "SELECT l.holder, l.lease, e.deadline, e.queue
     WHERE l.holder OPERATOR(pg_catalog.=) ANY ($1)
     ORDER BY l.holder, l.lease";
 
-/// Writes the row of a new holder; its number. In the way of a slot may be a row that came with a copy of a database.
+/// Writes the row of a new holder, which were all just read; its number. In the way of a slot may be a row that came with a
+/// copy of a database.
 pub fn add(holder: &Holder) -> Result<i64> {
-    if let Some(slot) = holder.slot {
+    if let (Some(slot), true) = (holder.slot, COPIES.get()) {
         remove_copy(&holder.resource, slot, holder.database)?;
     }
     const TYPES: [pg_sys::Oid; 10] = [
@@ -210,7 +220,8 @@ pub fn lock_free(holders: &[i64]) -> Result<Vec<i64>> {
 
 /// Of locked holders, those on which there is no lease any more.
 pub fn without_lease(holders: &[i64]) -> Result<Vec<i64>> {
-    numbers(WITHOUT_LEASE, holders)
+    let with = numbers(WITH_LEASE, holders)?;
+    Ok(holders.iter().copied().filter(|holder| !with.contains(holder)).collect())
 }
 
 fn numbers(sql: &'static str, holders: &[i64]) -> Result<Vec<i64>> {

@@ -127,13 +127,16 @@ def statuses(c, queue):
 
 def buffers_of_fetch(c, workflow, demand=100):
     """Buffers that one fetch touches, whatever they belong to, and its lease as (id, job ids)."""
-    plan = c.execute(
-        "EXPLAIN (ANALYZE, BUFFERS, TIMING off, FORMAT JSON) SELECT count(*) FROM qflow.fetch(%s, %s)",
-        (workflow, demand),
-        prepare=False,
-    ).fetchone()[0][0]["Plan"]
+    buffers = buffers_of(c, "SELECT count(*) FROM qflow.fetch(%s, %s)", (workflow, demand))
     lease = c.execute("SELECT id, job_ids FROM qflow.lease ORDER BY id DESC LIMIT 1").fetchone()
-    return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"], lease
+    return buffers, lease
+
+
+def buffers_of(c, statement, args):
+    """Buffers that a statement touches, and what it calls."""
+    explained = c.execute(f"EXPLAIN (ANALYZE, BUFFERS, TIMING off, FORMAT JSON) {statement}", args, prepare=False)
+    plan = explained.fetchone()[0][0]["Plan"]
+    return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
 
 
 def table_stats(db, queue, columns, ready):

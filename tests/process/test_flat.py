@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from jobs import ack, at_most, buffers_of_fetch, copy, fetch, go_through, load, sized
+from jobs import ack, at_most, buffers_of, buffers_of_fetch, copy, fetch, go_through, load, sized
 
 DEMAND = 100
 PRELOAD = "shared_preload_libraries = 'qflow'"
@@ -187,3 +187,23 @@ def test_jobs_passing_all_of_these(db):
         passing(db)
     with db.connect() as c:
         assert len(go_through(c, "jobs")) == DEMAND + 1
+
+
+@pytest.mark.parametrize("hints", ["{}", '{"gpu": 1}', '{"memory_gb": 1}'], ids=["jobs alone", "with a slot", "with units"])
+def test_settles_under_an_old_snapshot(db, hints):
+    """An ack finds its lease, and what that holds, by their numbers: not through all that vacuum has to keep."""
+    queue(db)
+    db.execute("SELECT qflow.alter_workflow('jobs', resource_hints => %s)", (hints,))
+    rounds, figures = sized(1_000, 10_000), []
+    with db.connect() as c, db.connect() as old:
+        load(c, "jobs", rounds)
+        with old.transaction():
+            old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            old.execute("SELECT count(*) FROM jobs")
+            for at in range(rounds):
+                fetched, (lease, ids) = buffers_of_fetch(c, "jobs", 1)
+                settled = buffers_of(c, "SELECT qflow.ack('jobs', %s, %s)", (ids, [lease]))
+                figures.append((fetched, settled))
+    early, late = ([statistics.median(column) for column in zip(*part)] for part in (figures[10:30], figures[-20:]))
+    print(f"buffers of a fetch and its ack: {early} at first, {late} after {rounds}")
+    assert late[1] <= early[1] + 10
