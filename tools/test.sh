@@ -172,6 +172,7 @@ run_client() {
   LOG_TAIL=100 cargo_step "$log" env CARGO_TARGET_DIR="$CACHE/target/client" QFLOW_CLIENT_SERVER="host=$PGHOST port=$PGPORT user=$PGUSER" \
     cargo test --locked -p qflow-client --all-features --no-fail-fast "${select[@]}" --show-output || status=$?
   read -r passed failed < <(sed -nE 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed;.*/\1 \2/p' "$log" | awk '{p += $1; f += $2} END {print p + 0, f + 0}')
+  passed=$((passed - $(grep -c '^not run: ' "$log" || true))) # to cargo such a test has passed
   if [ $status != 0 ] && [ "$failed" = 0 ]; then
     record client "$passed" 1 $((SECONDS - start)) "did not run through, see target/log/pg$MAJOR/client.log"
   elif [ $((passed + failed)) = 0 ]; then

@@ -1,9 +1,9 @@
 //! Three pipelines as one would run them: embedding documents, training on their complexity, learning an architecture.
 //!
-//! `DATABASE_URL=… cargo run --example pipelines -- embedding [--with-resources]`
+//! `DATABASE_URL=… cargo run --example pipelines -- embedding`
 //!
 //! Each makes its queue and its workflow at the first start, works until Ctrl-C or SIGTERM, and says what it has done.
-//! `--with-resources` asks for the GPUs, cores and memory that the jobs would need; the server must know them.
+//! They ask for the GPUs, cores and memory that such jobs need: on one GPU the first two take turns.
 
 use std::time::Duration;
 
@@ -24,13 +24,13 @@ fn embed(document: &Document) -> Embedding {
 }
 
 /// Ten producers, batches of 16, leases of five minutes, three retries, a GPU for each fetch.
-async fn embedding(hints: Hints) -> qflow_client::Result<Running> {
+async fn embedding() -> qflow_client::Result<Running> {
     Pipeline::builder("embedding_producer")
         .queue("embedding_jobs")
         .producers(10)
         .timeout(Duration::from_secs(300))
         .retries(3)
-        .hints(hints)
+        .hints(Hints::default().amount("gpu", 1))
         .processors(Processors::new(10).max_demand(2))
         .batcher(Batcher::new("store").size(16).timeout(Duration::from_millis(200)))
         .handle_message(|message: Message<Document>| async move { Ok(Next::batch(embed(message.payload()))) })
@@ -45,13 +45,13 @@ async fn embedding(hints: Hints) -> qflow_client::Result<Running> {
 }
 
 /// Five producers, leases of ten minutes, five retries, a GPU and eight cores.
-async fn complexity_training(hints: Hints) -> qflow_client::Result<Running> {
+async fn complexity_training() -> qflow_client::Result<Running> {
     Pipeline::builder("complexity_training")
         .queue("complexity_jobs")
         .producers(5)
         .timeout(Duration::from_secs(600))
         .retries(5)
-        .hints(hints)
+        .hints(Hints::default().amount("gpu", 1).amount("cpu_cores", 8))
         .batcher(Batcher::new("train").size(8).timeout(Duration::from_secs(1)))
         .handle_message(|message: Message<Document>| async move {
             let sentences = message.payload().text.split('.').filter(|sentence| !sentence.trim().is_empty()).count();
@@ -70,13 +70,13 @@ async fn complexity_training(hints: Hints) -> qflow_client::Result<Running> {
 }
 
 /// Three producers, leases of a quarter of an hour, no GPU whatever the workflow says, 16 GB of memory.
-async fn architecture_learning(hints: Hints) -> qflow_client::Result<Running> {
+async fn architecture_learning() -> qflow_client::Result<Running> {
     Pipeline::builder("architecture_learning")
         .queue("architecture_jobs")
         .producers(3)
         .timeout(Duration::from_secs(900))
         .retries(3)
-        .hints(hints)
+        .hints(Hints::default().without("gpu").amount("memory_gb", 16))
         .batcher(Batcher::new("learn").size(4).timeout(Duration::from_secs(2)))
         .handle_message(|message: Message<Document>| async move { Ok(Next::batch(message.payload().text.len())) })
         .handle_batch(|batch: Batch<usize>| async move {
@@ -90,14 +90,10 @@ async fn architecture_learning(hints: Hints) -> qflow_client::Result<Running> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let name = arguments.next().unwrap_or_default();
-    let asks = arguments.any(|argument| argument == "--with-resources");
-    let hints = |hints: Hints| if asks { hints } else { Hints::default() };
-    let running = match name.as_str() {
-        "embedding" => embedding(hints(Hints::default().amount("gpu", 1))).await?,
-        "complexity" => complexity_training(hints(Hints::default().amount("gpu", 1).amount("cpu_cores", 8))).await?,
-        "architecture" => architecture_learning(hints(Hints::default().without("gpu").amount("memory_gb", 16))).await?,
+    let running = match std::env::args().nth(1).as_deref() {
+        Some("embedding") => embedding().await?,
+        Some("complexity") => complexity_training().await?,
+        Some("architecture") => architecture_learning().await?,
         _ => return Err("which one: embedding, complexity or architecture?".into()),
     };
     let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

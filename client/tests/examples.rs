@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use qflow_client::EnqueueOptions;
+use qflow_client::{EnqueueOptions, Hints, WorkflowSettings};
 use serde_json::json;
 use support::server::Server;
 use support::{database, until, Database, Tested};
@@ -60,6 +60,38 @@ async fn the_three_pipelines() -> Tested {
         assert!(shown(&child.wait_with_output()?).contains("20 completed, 0 requeued"));
         db.verify(queue).await;
     }
+    assert_eq!(db.number("SELECT count(*) FROM qflow.holder").await, 0, "all GPUs are free");
+    Ok(())
+}
+
+/// What `make demo` starts four times.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_consumer_of_the_demo() -> Tested {
+    let Some(db) = database().await else { return Ok(()) };
+    let create =
+        "CREATE TABLE vectors (document text, paragraph integer, features real[], consumer integer, gpu integer)";
+    db.connect().await.batch_execute(create).await?;
+    db.client.create_queue("paragraphs", &Default::default(), false, Some("embedding_producer")).await?;
+    let gpu = WorkflowSettings { resource_hints: Some(Hints::default().amount("gpu", 1)), ..Default::default() };
+    db.client.alter_workflow("embedding_producer", &gpu).await?;
+    let paragraphs: Vec<_> = (0..40).map(|n| json!({"document": "a", "paragraph": n, "text": "some words"})).collect();
+    db.client.enqueue_batch("paragraphs", &paragraphs, EnqueueOptions::default()).await?;
+    let Some(mut command) = example(&db, "demo") else { return Ok(()) };
+    let child = command.arg("7").spawn()?;
+    until("all are done", || async { db.count("paragraphs", "completed").await == 40 }).await;
+    terminate(&child);
+    let said = shown(&child.wait_with_output()?);
+    assert!(said.contains("\"completed\":40"), "{said}");
+    assert_eq!(db.number("SELECT count(*) FROM vectors WHERE consumer = 7 AND gpu = 0").await, 40);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_measurement_of_throughput() -> Tested {
+    let Some(db) = database().await else { return Ok(()) };
+    let Some(mut command) = example(&db, "throughput") else { return Ok(()) };
+    let said = shown(&command.arg("200").output()?);
+    assert!(said.contains("100"), "{said}");
     Ok(())
 }
 
