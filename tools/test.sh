@@ -137,13 +137,14 @@ other_versions() {
     fd=
   done
 }
+# run_process: a soak tells the figures of tests that passed too.
 run_process() {
   local log=$LOGS/process.log start=$SECONDS passed failed skipped status=0 select=() OTHERS= LOCKS=() fd
   compgen -G "$ROOT/tests/process/test_*.py" >/dev/null || { not_run process "no tests in tests/process"; return; }
   if [ "$QFLOW_FULL" = 0 ]; then select=(-m every_version); fi
   other_versions
   say "PostgreSQL $MAJOR process: running"
-  (cd "$ROOT" && QFLOW_PG_OTHERS=$OTHERS PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$PYTHON_DIR LOG_TAIL=150 with_progress "$log" python3 -m pytest tests/process -v -rfEs --tb=short \
+  (cd "$ROOT" && QFLOW_PG_OTHERS=$OTHERS PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$PYTHON_DIR LOG_TAIL=150 with_progress "$log" python3 -m pytest tests/process -v "-rfEs$([ "${QFLOW_SOAK:-}" = 1 ] && echo P)" --tb=short \
     -p no:cacheprovider --strict-markers -o "markers=every_version: runs on every PostgreSQL version, not only the newest" \
     "${select[@]}" ${PATTERN:+-k "$PATTERN"}) || status=$?
   for fd in "${LOCKS[@]}"; do exec {fd}>&-; done
