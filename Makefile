@@ -1,6 +1,6 @@
 # qflow: what one needs day to day. `make` alone lists the targets; the work is in tools/.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check soak bench-latency bench-client install run clean
+.PHONY: help setup demo test check soak bench bench-latency bench-client install run clean
 PG ?=
 
 help: ## this list
@@ -15,6 +15,8 @@ check: setup ## format, clippy on 14-18, documentation, layer rules, install scr
 	@tools/check.sh $(PG)
 soak: setup ## all tests, the long ones at full size, on every version
 	@QFLOW_SOAK=1 PG_CONFIG="$(PG_CONFIG)" tools/test.sh $(PG)
+bench: setup ## qflow beside its peers and beside plain SQL, report in target/bench; QUICK=1 for a short run
+	@tools/bench.sh compare target/bench $(if $(QUICK),--quick)
 bench-latency: setup ## how soon a waiting consumer has a job, beside one that polls; ROUNDS=1000
 	@tools/bench.sh latency $(or $(ROUNDS),1000)
 bench-client: setup ## a pipeline of the client that does nothing: jobs/s by batch size; JOBS=20000

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# `make bench-latency`, `make bench-client`: bench/NAME.py, or the client's example throughput, on a throw-away PostgreSQL
-# 17 that preloads qflow, with the release build.
+# `make bench`, `make bench-latency`, `make bench-client`: bench/NAME.py, or the client's example throughput, on a throw-away
+# PostgreSQL 17 that preloads qflow, durable, with the release build.
 #   tools/bench.sh NAME [ARGUMENT…]
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -14,4 +14,6 @@ if [ "$1" = client ]; then
   # shellcheck disable=SC2016 # for the shell that has the server's address
   run=(sh -c 'DATABASE_URL="host=$PGHOST port=$PGPORT user=$PGUSER dbname=$PGDATABASE" exec "$@"' sh "$CACHE/target/client/release/examples/throughput")
 fi
+# pgmq's SQL comes in a crate; without it the report says so.
+if [ "$1" = compare ]; then (cd "$ROOT/bench/peers" && cargo fetch --locked --quiet) || say "pgmq's crate cannot be fetched"; fi
 exec "$ROOT/tools/server.sh" --durable --set "shared_preload_libraries = 'qflow'" 17 "${run[@]}" "${@:2}"
