@@ -10,7 +10,8 @@
 #   preloaded  golden and isolation once more with qflow in shared_preload_libraries: floors in shared memory, no worker,
 #              which would take part; on the newest version
 #   process    tests/process with pytest; on all but the newest version only tests marked every_version
-#   client     the tests of client/ with cargo test; on all but the newest version only those in CLIENT_EVERY_VERSION
+#   client     the tests of client/ with cargo test; on all but the newest version only those in CLIENT_EVERY_VERSION, on the
+#              newest the contract tests through a pooler too
 # Each golden and isolation test gets a fresh database, and tests/verify_all.sql runs in it afterwards.
 # Logs and differences: target/log/pgNN. The last line is always "N passed, N failed".
 set -euo pipefail
@@ -164,25 +165,35 @@ run_process() {
     awk '{ n = $1; sub(/^[0-9]+ /, ""); tests[$0] += n } END { for (why in tests) print tests[why] " tests: " why }' | sort)
 }
 
-# run_client: on the server of with_server; tests that kill theirs make it themselves.
+# run_client: on the server of with_server; tests that kill theirs make it themselves. On the newest version the contract
+# tests run once more through a pooler in transaction mode.
 run_client() {
-  local log=$LOGS/client.log start=$SECONDS passed failed status=0 select=()
-  if [ -n "$PATTERN" ]; then select=("$PATTERN"); elif [ "$QFLOW_FULL" = 0 ]; then select=(--tests -- "${CLIENT_EVERY_VERSION[@]}"); fi
-  if [[ " ${select[*]} " != *" -- "* ]]; then select+=(--); fi
-  say "PostgreSQL $MAJOR client: building and running"
+  local select=(--)
+  if [ -n "$PATTERN" ]; then select=("$PATTERN" --); elif [ "$QFLOW_FULL" = 0 ]; then select=(--tests -- "${CLIENT_EVERY_VERSION[@]}"); fi
+  client_tests client "${select[@]}"
+  if [ -z "$PATTERN" ] && [ "$QFLOW_FULL" = 1 ]; then
+    QFLOW_CLIENT_POOLER=1 client_tests client-pooled --test consumer --test pipeline --test failures --
+  fi
+}
+
+# client_tests NAME ARGUMENT…: cargo test of the client, recorded under a name.
+client_tests() {
+  local name=$1 log=$LOGS/$1.log start=$SECONDS passed failed status=0
+  shift
+  say "PostgreSQL $MAJOR $name: building and running"
   LOG_TAIL=100 cargo_step "$log" env CARGO_TARGET_DIR="$CACHE/target/client" QFLOW_CLIENT_SERVER="host=$PGHOST port=$PGPORT user=$PGUSER" \
-    cargo test --locked -p qflow-client --all-features --no-fail-fast "${select[@]}" --show-output || status=$?
+    cargo test --locked -p qflow-client --all-features --no-fail-fast "$@" --show-output || status=$?
   read -r passed failed < <(sed -nE 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed;.*/\1 \2/p' "$log" | awk '{p += $1; f += $2} END {print p + 0, f + 0}')
   passed=$((passed - $(grep -c '^not run: ' "$log" || true))) # to cargo such a test has passed
   if [ $status != 0 ] && [ "$failed" = 0 ]; then
-    record client "$passed" 1 $((SECONDS - start)) "did not run through, see target/log/pg$MAJOR/client.log"
+    record "$name" "$passed" 1 $((SECONDS - start)) "did not run through, see target/log/pg$MAJOR/$name.log"
   elif [ $((passed + failed)) = 0 ]; then
-    not_run client "no tests"
+    not_run "$name" "no tests"
   else
-    record client "$passed" "$failed" $((SECONDS - start))
+    record "$name" "$passed" "$failed" $((SECONDS - start))
   fi
   while IFS= read -r reason; do
-    not_run client "$reason"
+    not_run "$name" "$reason"
   done < <(sed -nE 's/^not run: (.*)$/\1/p' "$log" | sort | uniq -c | sed -E 's/^ *([0-9]+) (.*)$/\1 tests: \2/')
 }
 

@@ -31,9 +31,16 @@ pub fn server() -> Option<String> {
     server
 }
 
-/// A database with qflow for a test, on the server of the tests.
+/// A database with qflow for a test, on the server of the tests. With `QFLOW_CLIENT_POOLER` its client goes through a pooler
+/// in transaction mode.
 pub async fn database() -> Option<Database> {
-    Some(database_on(&server()?).await)
+    let mut db = database_on(&server()?).await;
+    if std::env::var("QFLOW_CLIENT_POOLER").is_ok() {
+        let pooler = pooler::start(&db, 10).await;
+        let options = ClientOptions { behind_pooler: true, ..ClientOptions::default() };
+        db.client = Client::open(&pooler.url, options).unwrap();
+    }
+    Some(db)
 }
 
 pub async fn database_on(server: &str) -> Database {
