@@ -17,6 +17,7 @@ soak: setup ## all tests, the long ones at full size, on every version
 	@QFLOW_SOAK=1 PG_CONFIG="$(PG_CONFIG)" tools/test.sh $(PG)
 bench: setup ## qflow beside its peers and beside plain SQL, report in target/bench; QUICK=1 for a short run
 	@tools/bench.sh compare target/bench $(if $(QUICK),--quick)
+	@tools/bench.sh client $(if $(QUICK),2000,20000)
 bench-latency: setup ## how soon a waiting consumer has a job, beside one that polls; ROUNDS=1000
 	@tools/bench.sh latency $(or $(ROUNDS),1000)
 bench-client: setup ## a pipeline of the client that does nothing: jobs/s by batch size; JOBS=20000
