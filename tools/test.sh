@@ -262,7 +262,7 @@ run_on_server() {
   if wanted golden || wanted isolation || wanted docs; then with_server server -- run_sql_and_docs; fi
   if wanted preloaded && [ "$QFLOW_FULL" = 1 ]; then with_server preloaded "${preload[@]}" -- run_sql_files -preloaded; fi
   if wanted process; then run_process; fi
-  if wanted client; then with_server client "shared_preload_libraries = 'qflow'" "max_worker_processes = 100" "max_connections = 300" "qflow.max_databases = 200" -- run_client; fi
+  if wanted client; then with_server client-server "shared_preload_libraries = 'qflow'" "max_worker_processes = 100" "max_connections = 300" "qflow.max_databases = 200" -- run_client; fi
 }
 
 # ---- which versions
