@@ -13,7 +13,7 @@ CONSUMER = os.environ.get("QFLOW_DEMO_CONSUMER")
 def address():
     """The database that libpq's environment names, as the crate takes it."""
     names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
-    return " ".join(f"{name}={os.environ[variable]}" for name, variable in names.items())
+    return " ".join(f"{name}={os.environ[variable]}" for name, variable in names.items() if variable in os.environ)
 
 
 class CrewError(Exception):

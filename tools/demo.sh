@@ -10,9 +10,7 @@ home=$(pg_home 17)
 [ -e "$home/.ok" ] && [ -e "$PYTHON_DIR/.ok" ] || "$ROOT/tools/setup.sh"
 "$ROOT/tools/install.sh" release "$home/bin/pg_config"
 say "building the demo's consumer"
-cargo_step "$ROOT/target/log/demo-consumer.log" env CARGO_TARGET_DIR="$CACHE/target/client" \
-  cargo build --locked --release -p qflow-client --example demo
-export QFLOW_DEMO_CONSUMER=$CACHE/target/client/release/examples/demo
+demo_consumer "$ROOT/target/log/demo-consumer.log" release --release
 say
 export PYTHONPATH=$PYTHON_DIR PYTHONDONTWRITEBYTECODE=1
 exec "$ROOT/tools/server.sh" --durable 17 python3 "$ROOT/demo/run.py" "$@" </dev/null

@@ -106,3 +106,12 @@ cargo_step() {
   shift
   (cd "$ROOT" && with_progress "$log" "$@")
 }
+
+# demo_consumer LOG PROFILE [OPTION…]: builds the demo's consumer, client/examples/demo, and exports where it is. The options of
+# cargo are those of the client's tests there, so that nothing is built twice.
+demo_consumer() {
+  local log=$1 profile=$2
+  shift 2
+  cargo_step "$log" env CARGO_TARGET_DIR="$CACHE/target/client" cargo build --locked -p qflow-client --example demo "$@" || return
+  export QFLOW_DEMO_CONSUMER=$CACHE/target/client/$profile/examples/demo
+}

@@ -144,6 +144,10 @@ run_process() {
   compgen -G "$ROOT/tests/process/test_*.py" >/dev/null || { not_run process "no tests in tests/process"; return; }
   if [ "$QFLOW_FULL" = 0 ]; then select=(-m every_version); fi
   other_versions
+  if [ "$QFLOW_FULL" = 1 ]; then # the tests of the demo are not among the others
+    say "PostgreSQL $MAJOR process: building the demo's consumer"
+    demo_consumer "$LOGS/demo-consumer.log" debug --all-features || { record process 0 1 0 "the demo's consumer was not built"; return; }
+  fi
   say "PostgreSQL $MAJOR process: running"
   (cd "$ROOT" && QFLOW_PG_OTHERS=$OTHERS PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$PYTHON_DIR LOG_TAIL=150 with_progress "$log" python3 -m pytest tests/process -v "-rfEs$([ "${QFLOW_SOAK:-}" = 1 ] && echo P)" --tb=short \
     -p no:cacheprovider --strict-markers -o "markers=every_version: runs on every PostgreSQL version, not only the newest" \
