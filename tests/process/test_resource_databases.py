@@ -1,8 +1,10 @@
 """Databases of one server: what sessions keep of units in each, and a copy of one in which something is held."""
 import pytest
 
-from jobs import ack, fetch, load
+from conftest import Database
+from jobs import ack, caught_up, fetch, load, until
 from resources import a_database, assert_free, holders, make
+from workers import PRELOAD
 
 UNITS = {"gpu": False, "memory_gb": 16, "hold": "session"}
 
@@ -48,3 +50,37 @@ def test_a_copy_of_a_database(make_server):
         assert fetch(c, "jobs", 1) == []
         assert ack(c, "jobs", rows) == 1
         assert_free(c)
+
+
+@pytest.mark.parametrize("how", ["restart", "power cut", "promotion"])
+def test_a_lease_holds_its_slot_whatever_becomes_of_the_server(make_server, how):
+    """It is a row: it is there afterwards, nobody else gets the slot, and its settle gives it back."""
+    db = a_database(make_server)
+    make(db)
+    after = db
+    if how == "promotion":
+        standby = make_server(PRELOAD, base=db.server)
+        after = Database(standby, db.name)
+    with db.connect() as c:
+        load(c, "jobs", 10)
+        rows = fetch(c, "jobs", 2, hints={"gpu": 1, "worker": "w"})
+        assert rows[0].resources == {"gpu": [0]}
+        if how == "promotion":
+            caught_up(db.server, standby)
+    if how == "restart":
+        db.server.restart()
+    else:
+        db.server.crash()
+        if how == "promotion":
+            standby.promote()
+            standby.databases.append(after)
+        else:
+            db.server.start()
+    with after.connect() as c:
+        assert holders(c) == [(0, 1)]
+        assert fetch(c, "jobs", 1, hints={"gpu": 1}) == [], "taken"
+        assert [row.resources for row in fetch(c, "jobs", 1, hints={"gpu": 1, "worker": "w"})] == [{"gpu": [0]}], "its own"
+        assert ack(c, "jobs", rows) == 2
+        assert holders(c) == [(0, 1)]
+        c.execute("UPDATE qflow.lease SET deadline = now()")
+        until(lambda: holders(c) == [], 60, "the rest is over with its deadline")
