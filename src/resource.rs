@@ -3,7 +3,7 @@
 //! - `hints`: what a fetch or a workflow asks for, as written. `want`: the same held against what there is.
 //! - `catalog`: which resources there are. `holder`: who holds what; the rows are the truth.
 //! - `claim`: taking all that a fetch wants, or nothing. `line`: whose turn it is. `release`: giving back.
-//!   `breaking`: ending a lease by hand. `status`: what the view shows.
+//!   `expired`: taking back what is over on the way. `breaking`: ending a lease by hand. `status`: what the view shows.
 //! - `at_end`: what a transaction took and gave back, and what its end means for the locks of the session.
 
 pub mod at_end;

@@ -46,8 +46,7 @@ impl Portions {
     /// sees the newest state of the database; its memory is freed after it.
     pub fn run<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<Option<R>> {
         if self.ground == Ground::Outside {
-            // SAFETY: the transaction has just begun, as `let_go` left it: no snapshot was taken in it yet.
-            unsafe { pg_sys::XactIsoLevel = pg_sys::XACT_READ_COMMITTED as i32 };
+            read_committed();
         }
         let outcome = in_memory_of_its_own(|| {
             subtransaction::look(|| {
@@ -62,11 +61,12 @@ impl Portions {
         Ok(outcome)
     }
 
-    /// Runs what writes, and commits it, where the call may commit; in a block nothing.
+    /// Runs what writes, at READ COMMITTED, and commits it, where the call may commit; in a block nothing.
     pub fn write(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
         if self.ground == Ground::Block {
             return Ok(());
         }
+        read_committed();
         in_memory_of_its_own(|| {
             let _snapshot = super::snapshot::Latest::take();
             work()
@@ -102,6 +102,12 @@ impl Portions {
         }
         Ok(())
     }
+}
+
+/// For the transaction of a portion, which has just begun, as `let_go` left it.
+fn read_committed() {
+    // SAFETY: no snapshot was taken in the transaction yet.
+    unsafe { pg_sys::XactIsoLevel = pg_sys::XACT_READ_COMMITTED as i32 };
 }
 
 /// Whether the call may commit: not in a block, and not called from what cannot.

@@ -59,6 +59,7 @@ impl End {
         }
     }
 }
+
 /// How much one pass may do.
 pub struct Bounds {
     /// Jobs taken back.
@@ -170,11 +171,11 @@ fn change(id: i64, job: &JobState, lease: &Lease, now: i64, end: End) -> Change 
         true => retry::delay_ms(&lease.backoff, i64::from(job.attempt), value::random()),
         false => 0,
     };
-    Change { reason: value::text(end.reason()), ..expired(id, job.attempt, lease.max_attempts, wait_ms, now) }
+    taken_back(id, job.attempt, lease.max_attempts, wait_ms, now, end)
 }
 
-/// The end of a hold that ran out: pending again after `wait_ms`, or failed when no attempt is left.
-pub fn expired(id: i64, attempt: i32, max_attempts: i32, wait_ms: i64, now: i64) -> Change {
+/// What becomes of a job that is taken back: pending again after `wait_ms`, or failed when no attempt is left.
+pub fn taken_back(id: i64, attempt: i32, max_attempts: i32, wait_ms: i64, now: i64, end: End) -> Change {
     let spent = retry::spent(attempt, max_attempts);
     let wait = wait_ms.min(MAX_MS).saturating_mul(1_000);
     Change {
@@ -182,7 +183,7 @@ pub fn expired(id: i64, attempt: i32, max_attempts: i32, wait_ms: i64, now: i64)
         status: if spent { Status::Failed } else { Status::Pending },
         available_at: (!spent).then(|| now.saturating_add(wait)),
         refund: 0,
-        reason: value::text(LEASE_EXPIRED),
+        reason: value::text(end.reason()),
     }
 }
 

@@ -13,7 +13,7 @@ use pgrx::pg_sys;
 use super::floor::{Key, PRIORITIES};
 use super::floor_store;
 use super::lease;
-use super::reap::{self, Reaped};
+use super::reap::{self, End, Reaped};
 use super::retry;
 use super::state::Status;
 use super::table::{Change, Met};
@@ -205,7 +205,7 @@ fn orphans(queue: &Queue, met: &[Met], now: i64) -> Result<Orphans> {
     let (over, not_yet): (Vec<&Met>, Vec<&Met>) =
         held.into_iter().filter(|row| !leased.contains(&row.id)).partition(is_over);
     let change = |row: &Met| Orphan {
-        change: reap::expired(row.id, row.state.attempt, max_attempts, 0, now),
+        change: reap::taken_back(row.id, row.state.attempt, max_attempts, 0, now, End::Expired),
         lease: row.state.lease,
     };
     let is_undated = |row: &&&Met| row.updated_at.is_none_or(|since| since > now);

@@ -70,10 +70,13 @@ struct Part {
 }
 
 /// What a fetch has taken and nobody knows of yet: it becomes rows when there are jobs (`keep`), or is given back.
+#[derive(Default)]
 pub struct Grant {
     parts: Vec<Part>,
     slots: Vec<ResourceLock>,
     counting: Vec<ResourceLock>,
+    /// Whether rows that came with a copy of the database may be in the way.
+    over_copies: bool,
 }
 
 impl Grant {
@@ -101,7 +104,7 @@ impl Grant {
         for part in &self.parts {
             let id = match part.holder {
                 Some(known) => known,
-                None => add(claimant, part)?,
+                None => add(claimant, part, self.over_copies)?,
             };
             if part.holder.is_some() && part.slot.is_none() {
                 holder::raise(id, part.units)?;
@@ -124,7 +127,10 @@ fn amounts(parts: &[Part]) -> String {
     }
 }
 
-fn add(claimant: &Claimant, part: &Part) -> Result<i64> {
+fn add(claimant: &Claimant, part: &Part, over_copies: bool) -> Result<i64> {
+    if let (Some(slot), true) = (part.slot, over_copies) {
+        holder::remove_copy(&part.resource, slot, xact::database())?;
+    }
     let mut new = Holder {
         id: 0,
         since: value::now(),
@@ -201,13 +207,14 @@ enum Depth {
 fn take(wants: &[Want], claimant: &Claimant, depth: Depth) -> Result<Outcome> {
     for _ in 0..ROUNDS {
         let seen = holder::all()?;
-        let mut taken = Grant { parts: Vec::new(), slots: Vec::new(), counting: Vec::new() };
+        let mut taken = Grant::default();
         if let Some(busy) = wants.iter().find(|want| !take_one(want, claimant, depth, &seen, &mut taken)) {
             taken.give_back();
             return Ok(Outcome::Busy(busy.resource.name.clone()));
         }
         // With the locks in hand nobody else can add what would be in the way.
-        let now = holder::all()?;
+        let (now, has_copies) = holder::all_and_copies()?;
+        taken.over_copies = has_copies;
         if taken.parts.iter().any(|part| is_taken_since(part, &now)) {
             taken.give_back();
             continue;

@@ -51,8 +51,8 @@ pub fn fetch_would_end(wants: &[Want], me: Me) -> Result<bool> {
     if has_just_tried || is_served(now) || !xact::is_read_committed_by_default() {
         return Ok(false);
     }
-    let is_first = || !wants.iter().any(|want| line::is_behind(want, me));
-    Ok(!leases(wants, now)?.is_empty() && is_first())
+    let is_first = !wants.iter().any(|want| line::is_behind(want, me));
+    Ok(is_first && !leases(wants, now)?.is_empty())
 }
 
 /// Leases whose time is over, of those that hold what is wanted and can run out.

@@ -3,8 +3,6 @@
 //! They are read as they are at this moment, rows of open transactions included (`host::dirty`): whoever is about to take
 //! a slot must see who else is.
 
-use std::cell::Cell;
-
 use pgrx::pg_sys;
 
 use super::catalog::Kind;
@@ -65,22 +63,21 @@ pub fn own_session() -> Session {
     Session { pid: xact::backend_pid(), start: xact::backend_start() }
 }
 
-thread_local! {
-    /// Whether there were rows that came with a copy of a database when the holders were last read.
-    static COPIES: Cell<bool> = const { Cell::new(false) };
-}
-
 /// All holders, those included that others are about to add or to remove.
 pub fn all() -> Result<Vec<Holder>> {
+    all_and_copies().map(|(holders, _)| holders)
+}
+
+/// The same, and whether there are rows besides that came with a copy of a database.
+pub fn all_and_copies() -> Result<(Vec<Holder>, bool)> {
     let here = xact::database();
     let rows: Result<Vec<Holder>> = dirty::rows(table()?, of).into_iter().collect();
     let (mut holders, copies): (Vec<Holder>, Vec<Holder>) =
         rows?.into_iter().partition(|holder| holder.database == here);
-    COPIES.set(!copies.is_empty());
     // A row that an open transaction has changed comes in both versions: it may end with either. The larger one counts.
     holders.sort_by_key(|holder| (holder.id, std::cmp::Reverse(holder.units)));
     holders.dedup_by_key(|holder| holder.id);
-    Ok(holders)
+    Ok((holders, !copies.is_empty()))
 }
 
 /// The table; DROP EXTENSION and CREATE EXTENSION make another one, whose rows are numbered anew.
@@ -140,8 +137,11 @@ const BY_SESSION_OF: &str =
         SELECT l.holder FROM qflow.holder_lease AS l WHERE l.lease OPERATOR(pg_catalog.=) ANY ($1))) AND h.by_session
     ORDER BY h.id";
 
-const OF_LEASES: &str = "SELECT DISTINCT l.holder FROM qflow.holder_lease AS l
-    WHERE l.lease OPERATOR(pg_catalog.=) ANY ($1) ORDER BY l.holder";
+// Of a copy of a database the holders may be gone while the leases are there.
+const OF_LEASES: &str = "SELECT h.id FROM qflow.holder AS h
+    WHERE h.id OPERATOR(pg_catalog.=) ANY (ARRAY(
+        SELECT l.holder FROM qflow.holder_lease AS l WHERE l.lease OPERATOR(pg_catalog.=) ANY ($1)))
+    ORDER BY h.id";
 
 const DETACH: &str = "DELETE FROM qflow.holder_lease WHERE lease OPERATOR(pg_catalog.=) ANY ($1)";
 
@@ -150,17 +150,15 @@ const WITH_LEASE: &str = "SELECT DISTINCT l.holder FROM qflow.holder_lease AS l
 
 const REMOVE: &str = "DELETE FROM qflow.holder WHERE id OPERATOR(pg_catalog.=) ANY ($1)";
 
+// OFFSET 0, so that the planner looks each lease up: merging would lead through all of them.
 const ON_THEM: &str = "SELECT l.holder, l.lease, e.deadline, e.queue
-    FROM qflow.holder_lease AS l JOIN qflow.lease AS e ON e.id OPERATOR(pg_catalog.=) l.lease
+    FROM qflow.holder_lease AS l CROSS JOIN LATERAL (
+        SELECT deadline, queue FROM qflow.lease WHERE id OPERATOR(pg_catalog.=) l.lease OFFSET 0) AS e
     WHERE l.holder OPERATOR(pg_catalog.=) ANY ($1)
     ORDER BY l.holder, l.lease";
 
-/// Writes the row of a new holder, which were all just read; its number. In the way of a slot may be a row that came with a
-/// copy of a database.
+/// Writes the row of a new holder; its number.
 pub fn add(holder: &Holder) -> Result<i64> {
-    if let (Some(slot), true) = (holder.slot, COPIES.get()) {
-        remove_copy(&holder.resource, slot, holder.database)?;
-    }
     const TYPES: [pg_sys::Oid; 10] = [
         pg_sys::TIMESTAMPTZOID,
         pg_sys::TIMESTAMPTZOID,
@@ -193,7 +191,8 @@ pub fn add(holder: &Holder) -> Result<i64> {
     })
 }
 
-fn remove_copy(resource: &str, slot: i64, here: pg_sys::Oid) -> Result<()> {
+/// Removes the row of a slot that came with a copy of a database: it would be in the way of a new one.
+pub fn remove_copy(resource: &str, slot: i64, here: pg_sys::Oid) -> Result<()> {
     const TYPES: [pg_sys::Oid; 3] = [pg_sys::TEXTOID, pg_sys::INT8OID, pg_sys::OIDOID];
     let args = [value::text(resource), value::bigint(slot), value::oid(here)];
     as_owner(|| connected(|spi| kept(spi, REMOVE_COPY, &TYPES)?.run(spi, &args, Mode::WriteLatest).map(|_| ())))

@@ -169,6 +169,12 @@ impl Line {
         }
     }
 
+    /// Frees the line of a resource that is gone. Raises nothing.
+    pub fn forget(&self) {
+        let database = xact::database().to_u32();
+        free(|marks| marks.name.load(Acquire) == self.name && marks.database.load(Acquire) == database);
+    }
+
     /// The number of places stands beside the line, so that nobody needs a lock to see that it is empty.
     fn change<R>(&self, change: impl FnOnce(&mut Places) -> R) -> Option<R> {
         let at = self.at?;
@@ -204,14 +210,6 @@ fn claim(database: Oid, name: u64) -> Option<usize> {
 /// Frees the lines of a database that is gone, or whose qflow is.
 pub fn forget(database: Oid) {
     free(|marks| marks.database.load(Acquire) == database.to_u32());
-}
-
-impl Line {
-    /// Frees the line of a resource that is gone. Raises nothing.
-    pub fn forget(&self) {
-        let database = xact::database().to_u32();
-        free(|marks| marks.name.load(Acquire) == self.name && marks.database.load(Acquire) == database);
-    }
 }
 
 fn free(is_it: impl Fn(&Marks) -> bool) {

@@ -192,11 +192,20 @@ def test_jobs_passing_all_of_these(db):
 @pytest.mark.parametrize("hints", ["{}", '{"gpu": 1}', '{"memory_gb": 1}'], ids=["jobs alone", "with a slot", "with units"])
 def test_settles_under_an_old_snapshot(db, hints):
     """An ack finds its lease, and what that holds, by their numbers: not through all that vacuum has to keep."""
+    settle_under_an_old_snapshot(db, hints)
+
+
+def test_settles_of_what_a_session_keeps_under_an_old_snapshot(make_server):
+    settle_under_an_old_snapshot(make_server(PRELOAD).create_database("qflow_test"), '{"memory_gb": 1, "hold": "session"}')
+
+
+def settle_under_an_old_snapshot(db, hints):
     queue(db)
     db.execute("SELECT qflow.alter_workflow('jobs', resource_hints => %s)", (hints,))
     rounds, figures = sized(1_000, 10_000), []
     with db.connect() as c, db.connect() as old:
-        load(c, "jobs", rounds)
+        load(c, "jobs", rounds + 1)
+        kept = fetch(c, "jobs", 1, hints={"gpu": 0})  # stays
         with old.transaction():
             old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             old.execute("SELECT count(*) FROM jobs")
@@ -204,6 +213,7 @@ def test_settles_under_an_old_snapshot(db, hints):
                 fetched, (lease, ids) = buffers_of_fetch(c, "jobs", 1)
                 settled = buffers_of(c, "SELECT qflow.ack('jobs', %s, %s)", (ids, [lease]))
                 figures.append((fetched, settled))
+        assert ack(c, "jobs", kept) == 1
     early, late = ([statistics.median(column) for column in zip(*part)] for part in (figures[10:30], figures[-20:]))
     print(f"buffers of a fetch and its ack: {early} at first, {late} after {rounds}")
     assert late[1] <= early[1] + 10

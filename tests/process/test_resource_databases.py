@@ -46,6 +46,10 @@ def test_a_copy_of_a_database(make_server):
         assert [row.resources for row in own] == [{"gpu": [0], "memory_gb": 4}]
         assert fetch(other, "jobs", 1) == []
         assert ack(other, "jobs", own) == 1
+        # The lease came along, its holder went: it ends as any other.
+        other.execute("UPDATE qflow.lease SET deadline = now() WHERE id = %s", (rows[0].lease,))
+        other.execute("SELECT count(*) FROM qflow.reap()")
+        assert other.execute("SELECT count(*) FROM qflow.lease").fetchone() == (0,)
         assert len(fetch(other, "jobs", 1)) == 1
         assert fetch(c, "jobs", 1) == []
         assert ack(c, "jobs", rows) == 1

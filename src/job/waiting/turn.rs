@@ -17,8 +17,8 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Whether all that is wanted can be had, or a fetch would take it back first, and nobody else comes first. First in line, then a look: what comes free in
-    /// between is seen by the one, what comes free later wakes the other.
+    /// Whether all that is wanted can be had, or a fetch would take it back first, and nobody else comes first. First in
+    /// line, then a look: what comes free in between is seen by the one, what comes free later wakes the other.
     pub fn has_come(&mut self, sought: &Sought) -> Result<bool> {
         if sought.wants.is_empty() {
             self.step_aside();
