@@ -9,6 +9,8 @@ pub mod cost;
 pub mod dirty;
 pub mod encoding;
 pub mod exit;
+pub mod expression;
+pub mod heap;
 pub mod identity;
 pub mod latch;
 pub mod lock;

@@ -9,6 +9,7 @@ mod compat;
 mod error;
 mod guc;
 mod host;
+mod ids;
 mod job;
 mod json;
 mod metrics;

@@ -33,6 +33,12 @@ pub fn restricted_as<R>(user: pg_sys::Oid, work: impl FnOnce() -> Result<R>) -> 
     work()
 }
 
+/// Runs `work`, in which no SQL may be run, with the rights of `user`.
+pub fn with_rights_of<R>(user: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
+    let _identity = Identity::assume(user);
+    work()
+}
+
 struct Identity {
     user: pg_sys::Oid,
     context: i32,

@@ -1,6 +1,12 @@
 //! Sequences whose numbers must never come twice, crash included.
 
-use pgrx::pg_sys;
+use pgrx::{pg_sys, IntoDatum};
+
+/// The next number of a sequence. Needs the right to USAGE; assigns a transaction id.
+pub fn next(sequence: pg_sys::Oid) -> Option<i64> {
+    // SAFETY: calls the server's function with what its declaration says.
+    unsafe { pgrx::direct_function_call::<i64>(pg_sys::nextval_oid, &[sequence.into_datum()]) }
+}
 
 /// Waits until the log record that reserves the sequence's latest numbers is durable: one flush for 32 numbers, none
 /// when an earlier commit has flushed it already.

@@ -301,3 +301,19 @@ pub fn jsonb(text: &str) -> Arg {
     // SAFETY: calls the server's input function, which raises on what it does not accept.
     unsafe { pgrx::direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(pg_sys::Datum::from(text.as_ptr()))]) }
 }
+
+/// A `timestamptz`, microseconds, as a `timestamp` in a time zone. Raises where there is no such zone.
+pub fn in_zone(micros: i64, zone: &str) -> Arg {
+    let args = [text(zone), timestamp(micros)];
+    // SAFETY: calls the server's function with what its declaration says.
+    unsafe { pgrx::direct_function_call_as_datum(pg_sys::timestamptz_zone, &args) }
+}
+
+/// A `timestamp` in a time zone as a `timestamptz`, microseconds. Raises where there is no such zone.
+pub fn from_zone(naive: i64, zone: &str) -> Option<i64> {
+    let args = [text(zone), timestamp(naive)];
+    // SAFETY: as above.
+    let found = unsafe { pgrx::direct_function_call_as_datum(pg_sys::timestamp_zone, &args) };
+    // SAFETY: the function answers a timestamptz.
+    found.and_then(|datum| unsafe { i64::from_datum(datum, false) })
+}
