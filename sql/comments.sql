@@ -164,6 +164,18 @@ with on_complete delete).
 Errors: 22004 NULL, also inside an array, and NULL leases while qflow.allow_unfenced is off; 22023 lengths that do not
 match; 42501 right missing; 42704 unknown workflow; 54000 more ids than qflow.max_ids; 55000 strict.';
 
+COMMENT ON FUNCTION qflow.ack_and_fetch(text, bigint[], bigint[], bigint, bigint, jsonb) IS
+'Settles jobs as completed, then claims others and returns them as fetch does, all or nothing: where a pair is not
+accepted, or the fetch fails, nothing is acked and nothing claimed. Jobs acked before under the same lease are accepted.
+No rows when the jobs are acked and there is nothing to do, or the queue or workflow is paused. ids empty: a plain fetch.
+ids and leases: as in ack with strict; demand, batch_size, hints and the columns: as in fetch. What the acked leases held
+is free for this fetch, which takes its place behind those who wait for it.
+Locks lease rows ascending, then job rows ascending, waiting for each; then as fetch. Needs SELECT and UPDATE on the table
+(and DELETE with on_complete delete).
+Errors: 22004 NULL, also inside an array, and NULL leases while qflow.allow_unfenced is off; 22023 bad value or lengths
+that do not match; 42501 right missing; 42704 unknown workflow or resource; 54000 over a cap; 55000 a pair is not
+accepted, a column of the queue is gone, or bind or hold session without the preloaded library; 55P03 busy.';
+
 COMMENT ON FUNCTION qflow.requeue(text, bigint[], bigint[], text, bigint) IS
 'Settles jobs that could not be done: pending again after a delay, or failed when no attempt is left. Returns how many
 distinct (id, lease) pairs were applied, those that failed for want of attempts included, or were requeued before.

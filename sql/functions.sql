@@ -137,6 +137,16 @@ CREATE FUNCTION qflow.ack(
 ) RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qflow_ack';
 
+CREATE FUNCTION qflow.ack_and_fetch(
+    workflow text,
+    ids bigint[],
+    leases bigint[],
+    demand bigint = NULL,
+    batch_size bigint = NULL,
+    hints jsonb = NULL
+) RETURNS TABLE (batch_no int, id bigint, data jsonb, metadata jsonb, attempt int, max_attempts int, lease bigint, lease_until timestamptz, inserted_at timestamptz, failure_reason text, resources jsonb)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qflow_ack_and_fetch';
+
 CREATE FUNCTION qflow.requeue(
     workflow text,
     ids bigint[],

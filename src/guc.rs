@@ -151,6 +151,9 @@ switches! {
     /// Whether a job may be settled without its lease.
     allow_unfenced => ALLOW_UNFENCED, c"qflow.allow_unfenced" = false, Userset,
         c"Accept settles without leases. An old consumer can then complete a job that another one runs.";
+    /// Whether jobs may be reached without SQL.
+    direct_access => DIRECT_ACCESS, c"qflow.direct_access" = true, Suset,
+        c"Reach the rows of queues directly where nothing but qflow's own definitions would act on them; off: always by SQL.";
     /// Whether the sweep looks for jobs that nothing else would find.
     sweep => SWEEP, c"qflow.sweep" = true, Suset,
         c"Look through queues, a chunk at a time, for jobs that neither a fetch nor a reap would find.";

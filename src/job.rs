@@ -3,6 +3,7 @@
 pub mod arrival;
 pub mod binding;
 pub mod claim;
+pub mod direct;
 pub mod enqueue;
 pub mod extend;
 pub mod floor;

@@ -9,6 +9,7 @@ pub mod definition;
 pub mod effective;
 pub mod gaps;
 pub mod name;
+pub mod path;
 pub mod readiness;
 pub mod registry;
 pub mod rights;

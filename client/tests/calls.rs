@@ -5,8 +5,8 @@ mod support;
 use std::time::Duration;
 
 use qflow_client::{
-    Claim, Client, EnqueueOptions, FetchOptions, Hints, Json, OnBusy, OnComplete, Outcome, QueueSettings, ResourceKind,
-    Verdict, WorkflowSettings,
+    Claim, Client, EnqueueOptions, FetchOptions, Hints, Job, Json, OnBusy, OnComplete, Outcome, QueueSettings,
+    ResourceKind, Verdict, WorkflowSettings,
 };
 use serde_json::json;
 use support::{database, soon, Tested};
@@ -105,7 +105,7 @@ async fn jobs_end_in_each_way() -> Tested {
     let client = &db.client;
     db.queue("ends", QueueSettings::default()).await;
     db.jobs("ends", 8).await;
-    let claims: Vec<Claim> = client.fetch("ends", &demand(8)).await?.iter().map(qflow_client::Job::claim).collect();
+    let claims: Vec<Claim> = client.fetch("ends", &demand(8)).await?.iter().map(Job::claim).collect();
     assert_eq!(client.ack("ends", &claims[..1], true).await?, 1);
     assert_eq!(client.requeue("ends", &claims[1..2], Some("later\0"), Some(Duration::from_secs(3600))).await?, 1);
     assert_eq!(client.fail("ends", &claims[2..3], Some("never")).await?, 1);
@@ -137,6 +137,30 @@ async fn jobs_end_in_each_way() -> Tested {
     assert_eq!(client.retry_failed("ends", None).await?, 2);
     assert_eq!(client.purge_queue("ends", Some("completed"), Some(Duration::ZERO)).await?, 2);
     db.verify("ends").await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn jobs_are_acked_and_others_fetched_in_one_call() -> Tested {
+    let Some(db) = database().await else { return Ok(()) };
+    let client = &db.client;
+    db.queue("turns", QueueSettings::default()).await;
+    db.jobs("turns", 5).await;
+    let claims = |jobs: Vec<Job>| jobs.iter().map(Job::claim).collect::<Vec<Claim>>();
+    let first = claims(client.ack_and_fetch("turns", &[], &demand(2)).await?);
+    let second = claims(client.ack_and_fetch("turns", &first, &demand(2)).await?);
+    assert_eq!((first.len(), second.len(), db.count("turns", "completed").await), (2, 2, 2));
+    let stale = [second[0], Claim { lease: second[1].lease + 1000, ..second[1] }];
+    assert_eq!(client.ack_and_fetch("turns", &stale, &demand(2)).await.unwrap_err().code(), Some("55000"));
+    assert_eq!((db.count("turns", "completed").await, db.count("turns", "pending").await), (2, 1));
+    let third = client.ack_and_fetch("turns", &second, &demand(2)).await?;
+    assert_eq!((third.len(), third[0].attempt), (1, 1));
+    assert!(third[0].lease_left > Duration::from_secs(200) && third[0].lease_left <= Duration::from_secs(300));
+    // The answer to that one got lost: said again, it is accepted.
+    assert!(client.ack_and_fetch("turns", &second, &demand(2)).await?.is_empty());
+    assert!(client.ack_and_fetch("turns", &claims(third), &demand(2)).await?.is_empty());
+    assert_eq!(db.count("turns", "completed").await, 5);
+    db.verify("turns").await;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::api::queue::require_consumer;
+use crate::api::queue::consumed;
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::host::call::{Call, Name};
@@ -12,9 +12,8 @@ use crate::host::xact;
 use crate::job::claim::{self, Demand};
 use crate::job::lease::Lease;
 use crate::job::{reap, waiting};
-use crate::queue::cache::{self, Workflow};
+use crate::queue::cache::Workflow;
 use crate::queue::settings::MAX_MS;
-use crate::resource::at_end;
 use crate::resource::claim::{self as resources, Claimant, Outcome};
 use crate::resource::hints::{self, Hints, OnBusy};
 use crate::resource::want::{self, Want};
@@ -30,70 +29,97 @@ fn fetch(call: &Call) -> Result<Arg> {
     xact::require_writable(c"qflow.fetch()");
     let sink = Sink::open(call)?;
     let name = call.text((0, "workflow"))?;
-    let demand = count(call, (1, "demand"))?;
-    let batch_size = count(call, (2, "batch_size"))?;
-    let call_hints = read_hints(call, (3, "hints"))?;
-    let workflow = cache::workflow(&name)?;
-    require_consumer(&workflow.queue.row)?;
-    let hints = hints::overlay(call_hints, &workflow.hints);
-    let order = Order::of(&workflow, demand, batch_size, &hints)?;
-    at_end::let_go_of_reaped()?;
-    workflow.queue.slot.fetched(&workflow.name, value::now());
-    if workflow.paused {
-        return Ok(None);
-    }
-    reap::look_after(&workflow.queue, value::now())?;
-    let mut delivered = 0;
-    for _ in 0..=LOOKS {
-        let Some(count) = order.deliver(&sink)? else {
-            break; // busy: more jobs would not help
-        };
-        delivered = count;
-        if delivered > 0 || !reap::look_further(&workflow.queue, value::now()) {
-            break;
-        }
-    }
-    waiting::fetched(&workflow.name, delivered);
+    let request = Request::read(call, 1)?;
+    let workflow = consumed(&name)?;
+    Order::of(&workflow, request)?.fill(&sink)?;
     Ok(None)
 }
 
+/// The arguments that say what to fetch.
+pub struct Request {
+    demand: Option<i64>,
+    batch_size: Option<i64>,
+    hints: Hints,
+}
+
+impl Request {
+    /// Reads them; the first is at a position, the others follow.
+    pub fn read(call: &Call, at: usize) -> Result<Self> {
+        Ok(Self {
+            demand: count(call, (at, "demand"))?,
+            batch_size: count(call, (at + 1, "batch_size"))?,
+            hints: read_hints(call, (at + 2, "hints"))?,
+        })
+    }
+}
+
 /// What was ordered.
-struct Order<'a> {
+pub struct Order<'a> {
     workflow: &'a Workflow,
     demand: Option<i64>,
     batch_size: Option<i64>,
-    hints: &'a Hints,
+    hints: Hints,
     wants: Vec<Want>,
-    /// Until when it waits for resources.
-    deadline: Instant,
+    /// Whether nothing that this transaction did changes which jobs are pending.
+    is_clean: bool,
 }
 
 impl<'a> Order<'a> {
-    fn of(workflow: &'a Workflow, demand: Option<i64>, batch_size: Option<i64>, hints: &'a Hints) -> Result<Self> {
-        let wait = Duration::from_millis(hints.wait_ms.unwrap_or(0).unsigned_abs());
-        let (wants, deadline) = (want::wants(hints)?, Instant::now() + wait);
-        Ok(Self { workflow, demand, batch_size, hints, wants, deadline })
+    /// What a request comes to; an error where that can never be had. Between this and `fill` nothing may be done to jobs
+    /// but to ack them.
+    pub fn of(workflow: &'a Workflow, request: Request) -> Result<Self> {
+        let Request { demand, batch_size, hints } = request;
+        let hints = hints::overlay(hints, &workflow.hints);
+        let wants = want::wants(&hints)?;
+        Ok(Self { workflow, demand, batch_size, hints, wants, is_clean: xact::own_xid().is_none() })
     }
 
-    /// How many jobs; `None` when what was asked for besides is busy.
-    fn deliver(&self, sink: &Sink) -> Result<Option<i64>> {
+    /// Takes what there is and puts it into the sink.
+    pub fn fill(&self, sink: &Sink) -> Result<()> {
+        let workflow = self.workflow;
+        workflow.queue.slot.fetched(&workflow.name, value::now());
+        if workflow.paused {
+            return Ok(());
+        }
+        let deadline = Instant::now() + Duration::from_millis(self.hints.wait_ms.unwrap_or(0).unsigned_abs());
+        let has_looked = reap::look_after(&workflow.queue, value::now())?;
+        let mut is_clean = self.is_clean && (!has_looked || xact::own_xid().is_none());
+        let mut delivered = 0;
+        for _ in 0..=LOOKS {
+            let Some(count) = self.deliver(sink, deadline, is_clean)? else {
+                break; // busy: more jobs would not help
+            };
+            delivered = count;
+            if delivered > 0 || !reap::look_further(&workflow.queue, value::now()) {
+                break;
+            }
+            is_clean = false;
+        }
+        waiting::fetched(&workflow.name, delivered);
+        Ok(())
+    }
+
+    /// How many jobs; `None` when what was asked for besides is busy until the deadline.
+    fn deliver(&self, sink: &Sink, deadline: Instant, is_clean: bool) -> Result<Option<i64>> {
         match self.wants.is_empty() {
-            true => self.deliver_with(sink, None).map(|(count, _)| Some(count)),
-            false => self.deliver_holding(sink),
+            true => self.deliver_with(sink, None, is_clean).map(|(count, _)| Some(count)),
+            false => self.deliver_holding(sink, deadline, is_clean),
         }
     }
 
     /// With what was asked for besides jobs. Who finds no job takes nothing, so that nobody else meets it in his way.
-    fn deliver_holding(&self, sink: &Sink) -> Result<Option<i64>> {
+    fn deliver_holding(&self, sink: &Sink, deadline: Instant, is_clean: bool) -> Result<Option<i64>> {
         if claim::probe(&self.workflow.queue, 1)?.waiting == 0 {
             return Ok(Some(0));
         }
         let claimant = self.claimant();
-        let grant = match resources::acquire(&self.wants, &claimant, self.deadline)? {
+        let grant = match resources::acquire(&self.wants, &claimant, deadline)? {
             Outcome::Granted(grant) => grant,
             Outcome::Busy(resource) => return self.busy(&resource),
         };
-        match self.deliver_with(sink, Some(&grant.as_json()))? {
+        // What was taken back for its resource may be pending again.
+        let is_clean = is_clean && xact::own_xid().is_none();
+        match self.deliver_with(sink, Some(&grant.as_json()), is_clean)? {
             (count, Some(lease)) => grant.keep(&claimant, lease.id).map(|()| Some(count)),
             (count, None) => {
                 grant.give_back();
@@ -106,7 +132,7 @@ impl<'a> Order<'a> {
         Claimant {
             workflow: &self.workflow.name,
             worker: self.hints.worker.as_deref(),
-            by_session: want::is_by_session(self.hints),
+            by_session: want::is_by_session(&self.hints),
         }
     }
 
@@ -118,7 +144,7 @@ impl<'a> Order<'a> {
         }
     }
 
-    fn deliver_with(&self, sink: &Sink, resources: Option<&str>) -> Result<(i64, Option<Lease>)> {
+    fn deliver_with(&self, sink: &Sink, resources: Option<&str>, is_clean: bool) -> Result<(i64, Option<Lease>)> {
         let workflow = self.workflow;
         let batch_size = self.batch_size.unwrap_or_else(|| workflow.settings.batch_size());
         let jobs = self.demand.unwrap_or_else(|| batch_size.min(guc::max_demand()));
@@ -130,22 +156,23 @@ impl<'a> Order<'a> {
             worker: self.hints.worker.as_deref(),
             bound: self.hints.binds_session(),
             resources,
+            is_clean,
         };
         let mut delivered: i64 = 0;
-        let lease = claim::claim(&demand, |lease, row| {
+        let lease = claim::claim(&demand, |lease, job| {
             let batch_no = delivered / batch_size + 1;
             delivered += 1;
             sink.put(&[
                 value::int(batch_no as i32),
-                row.datum(1),
-                row.datum(2),
-                row.datum(3),
-                row.datum(4),
+                value::bigint(job.id),
+                job.data,
+                job.metadata,
+                job.attempt,
                 value::int(lease.max_attempts),
                 value::bigint(lease.id),
                 value::timestamp(lease.deadline),
-                row.datum(5),
-                row.datum(6),
+                job.inserted_at,
+                job.failure_reason,
                 resources,
             ]);
         })?;

@@ -11,12 +11,13 @@ use crate::host::value::{self, Arg};
 use crate::host::{relation, xact};
 use crate::job::shape::Shape;
 use crate::job::state::Status;
-use crate::queue::cache::{self, Purpose};
+use crate::queue::cache::{self, Purpose, Workflow};
 use crate::queue::create::{self, Wanted};
 use crate::queue::name::{self, QueueName};
 use crate::queue::registry::{self, QueueRow};
 use crate::queue::settings::{self, OnComplete, QueueSettings, WorkflowSettings, MAX_MS};
 use crate::queue::workflow as workflows;
+use crate::resource::at_end;
 use crate::shmem::at_commit;
 use crate::shmem::queue::Slot;
 
@@ -124,6 +125,15 @@ pub fn require_consumer(row: &QueueRow) -> Result<()> {
             .hint(format!("GRANT USAGE ON SCHEMA {} to the role.", relation::display_schema(row.table))));
     }
     Ok(())
+}
+
+/// The workflow of that name for a call that consumes with it: the caller may, and has let go of what was taken back from
+/// him meanwhile.
+pub fn consumed(workflow: &str) -> Result<Rc<Workflow>> {
+    let workflow = cache::workflow(workflow)?;
+    require_consumer(&workflow.queue.row)?;
+    at_end::let_go_of_reaped()?;
+    Ok(workflow)
 }
 
 fn alter_queue(call: &Call) -> Result<Arg> {

@@ -1,20 +1,23 @@
-//! `ack` and its kin: from arguments to asks, and from verdicts to counts.
+//! `ack` and its kin: from arguments to asks, and from verdicts to counts. `ack_and_fetch` hands on to `fetch`.
 
-use crate::api::queue::require_consumer;
+use std::collections::HashSet;
+use std::hash::BuildHasherDefault;
+
+use crate::api::fetch::{Order, Request};
+use crate::api::queue::consumed;
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::host::call::{Call, Name};
 use crate::host::rows::Sink;
 use crate::host::value::{self, Arg};
 use crate::host::xact;
+use crate::ids::IdHasher;
 use crate::job::extend;
 use crate::job::outcomes;
 use crate::job::settle::{self, Answer, Ask};
 use crate::job::state::{Outcome, Verdict};
-use crate::queue::cache;
+use crate::queue::cache::Workflow;
 use crate::queue::settings::{self, MAX_MS};
-use crate::resource::at_end;
-use std::collections::HashSet;
 
 const WORKFLOW: Name = (0, "workflow");
 const IDS: Name = (1, "ids");
@@ -26,6 +29,7 @@ const MAX_OUTCOMES: usize = 64 * 1024 * 1024;
 
 crate::entry_points! {
     qflow_ack, pg_finfo_qflow_ack => ack;
+    qflow_ack_and_fetch, pg_finfo_qflow_ack_and_fetch => ack_and_fetch;
     qflow_requeue, pg_finfo_qflow_requeue => requeue;
     qflow_fail, pg_finfo_qflow_fail => fail;
     qflow_release, pg_finfo_qflow_release => release;
@@ -37,6 +41,21 @@ fn ack(call: &Call) -> Result<Arg> {
     xact::require_writable(c"qflow.ack()");
     let strict = call.flag((3, "strict"), false);
     settle_ids(call, Outcome::Ack, None, None, strict)
+}
+
+/// Acks first, so that what the leases held is free for the fetch. What is wrong with the order is said before anything is
+/// locked; whatever fails takes the acks with it.
+fn ack_and_fetch(call: &Call) -> Result<Arg> {
+    xact::require_writable(c"qflow.ack_and_fetch()");
+    let sink = Sink::open(call)?;
+    let name = call.text(WORKFLOW)?;
+    let asks = asks(call, Outcome::Ack, None, None)?;
+    let request = Request::read(call, 3)?;
+    let workflow = consumed(&name)?;
+    let order = Order::of(&workflow, request)?;
+    carry_out(&workflow, &asks, true)?;
+    order.fill(&sink)?;
+    Ok(None)
 }
 
 fn requeue(call: &Call) -> Result<Arg> {
@@ -71,17 +90,26 @@ fn check_delay(delay_ms: Option<i64>) -> Result<()> {
 
 fn settle_ids(call: &Call, outcome: Outcome, reason: Arg, delay_ms: Option<i64>, strict: bool) -> Result<Arg> {
     let name = call.text(WORKFLOW)?;
-    let asks = pairs(call)?.into_iter().map(|(id, lease)| Ask { id, lease, outcome, reason, delay_ms });
-    let asks: Vec<Ask> = asks.collect();
-    let workflow = cache::workflow(&name)?;
-    require_consumer(&workflow.queue.row)?;
-    at_end::let_go_of_reaped()?;
-    let answers = settle::settle(&workflow, &asks, strict)?;
+    let asks = asks(call, outcome, reason, delay_ms)?;
+    let workflow = consumed(&name)?;
+    let answers = carry_out(&workflow, &asks, strict)?;
+    let counted = answers.iter().filter(|answer| answer.verdict.counts()).count();
+    Ok(value::bigint(counted as i64))
+}
+
+/// Asks for one outcome, for the ids and leases of a call.
+fn asks(call: &Call, outcome: Outcome, reason: Arg, delay_ms: Option<i64>) -> Result<Vec<Ask>> {
+    let pairs = pairs(call)?.into_iter();
+    Ok(pairs.map(|(id, lease)| Ask { id, lease, outcome, reason, delay_ms }).collect())
+}
+
+/// Settles; under `strict` all of it or, with an error, nothing.
+fn carry_out(workflow: &Workflow, asks: &[Ask], strict: bool) -> Result<Vec<Answer>> {
+    let answers = settle::settle(workflow, asks, strict)?;
     if strict {
         require_all(&answers)?;
     }
-    let counted = answers.iter().filter(|answer| answer.verdict.counts()).count();
-    Ok(value::bigint(counted as i64))
+    Ok(answers)
 }
 
 /// The distinct (id, lease) pairs of a call: one lease for all ids, or one for each; no lease where that is allowed.
@@ -101,7 +129,8 @@ fn pairs(call: &Call) -> Result<Vec<(i64, Option<i64>)>> {
             )));
         }
     };
-    let mut seen = HashSet::with_capacity(ids.len());
+    let mut seen: HashSet<(i64, Option<i64>), BuildHasherDefault<IdHasher>> =
+        HashSet::with_capacity_and_hasher(ids.len(), Default::default());
     Ok(ids.into_iter().zip(leases).filter(|pair| seen.insert(*pair)).collect())
 }
 
@@ -133,13 +162,8 @@ fn settle(call: &Call) -> Result<Arg> {
         check_delay(ask.delay_ms)?;
     }
     let asks: Vec<Ask> = asked.iter().map(ask_of).collect();
-    let workflow = cache::workflow(&name)?;
-    require_consumer(&workflow.queue.row)?;
-    at_end::let_go_of_reaped()?;
-    let answers = settle::settle(&workflow, &asks, strict)?;
-    if strict {
-        require_all(&answers)?;
-    }
+    let workflow = consumed(&name)?;
+    let answers = carry_out(&workflow, &asks, strict)?;
     for answer in &answers {
         let lease = answer.lease.and_then(value::bigint);
         sink.put(&[value::bigint(answer.id), lease, value::text(word(answer.verdict))]);
@@ -167,9 +191,7 @@ fn extend_leases(call: &Call) -> Result<Arg> {
     let name = call.text(WORKFLOW)?;
     let leases = call.bigints((1, "leases"), guc::max_ids())?;
     let timeout_ms = settings::duration(call, (2, "timeout_ms"), 1)?;
-    let workflow = cache::workflow(&name)?;
-    require_consumer(&workflow.queue.row)?;
-    at_end::let_go_of_reaped()?;
+    let workflow = consumed(&name)?;
     for (lease, deadline) in extend::extend(&workflow, &leases, timeout_ms)? {
         sink.put(&[value::bigint(lease), value::timestamp(deadline)]);
     }

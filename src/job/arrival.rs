@@ -16,13 +16,18 @@ thread_local! {
 /// Counts a job of the queue with this number, and wakes who waits for one, once the transaction commits. A number that
 /// no queue has, counts nothing.
 pub fn one(number: i64) -> Result<()> {
+    count(number, 1)
+}
+
+/// The same for some jobs.
+pub fn count(number: i64, jobs: usize) -> Result<()> {
     if !shmem::is_there() {
         return Ok(());
     }
     let slot = slot(number)?;
     // Also where the queue has no place yet: it may have one when the transaction commits, and be counted before.
-    at_commit::count(&slot, Counter::Enqueued, 1);
-    at_commit::change(&slot, |change| change.moves.pending += 1);
+    at_commit::count(&slot, Counter::Enqueued, jobs as i64);
+    at_commit::change(&slot, |change| change.moves.pending += jobs as i64);
     at_commit::wake(&slot);
     Ok(())
 }

@@ -1,20 +1,22 @@
-//! Claiming jobs for a fetch: find candidates, lock what nobody else holds, claim it, write the lease, and learn from
-//! what was seen where the next fetch can start.
+//! Claiming jobs for a fetch: find candidates, take what nobody else holds, write the lease, and learn from what was seen
+//! where the next fetch can start.
 
 mod picker;
 mod scan;
 mod search;
 mod spread;
-
-use std::collections::HashMap;
+mod taking;
 
 use self::search::Search;
+use self::taking::Taking;
 use super::floor::Floor;
 use super::lease::{self, Lease, NewLease};
+use super::table::Claimed;
 use super::{binding, floor_store};
 use crate::error::Result;
-use crate::host::spi::{connected, Row, Spi};
+use crate::host::spi::{connected, Spi};
 use crate::host::value::{self, Arg};
+use crate::host::xact;
 use crate::queue::cache::{Queue, Workflow};
 use crate::shmem::at_commit;
 use crate::shmem::queue::Counter;
@@ -33,22 +35,34 @@ pub struct Demand<'a> {
     pub bound: bool,
     /// The resources that were taken for it, as jsonb.
     pub resources: Arg,
+    /// Whether nothing that this transaction did changes which jobs are pending: it did nothing, or acked.
+    pub is_clean: bool,
 }
 
-/// Claims jobs; the lease, if there were any. `emit` gets each row in the order of claiming: id, data, metadata, attempt,
-/// inserted_at, failure_reason.
-pub fn claim(demand: &Demand, emit: impl FnMut(&Lease, Row)) -> Result<Option<Lease>> {
+/// Claims jobs; the lease, if there were any. `emit` gets each of them, in the order of claiming.
+pub fn claim(demand: &Demand, mut emit: impl FnMut(&Lease, &Claimed)) -> Result<Option<Lease>> {
     let queue = &demand.workflow.queue;
     let now = value::now();
     let floor = floor_store::current(queue, now)?;
     connected(|spi| {
-        let mut search = look(spi, queue, floor, demand.jobs, now)?;
-        let locked = search.lock_candidates(spi, queue)?;
-        let lease = if locked.is_empty() { None } else { take(spi, demand, &locked, now, emit)? };
+        let direct = queue.jobs.direct();
+        let mut taking = Taking::begin(demand, direct.as_ref(), now);
+        let mut search = look(spi, demand, floor, now, &mut taking)?;
+        let taken = search.take_candidates(spi, queue, &mut taking)?;
+        let lease = match taking.finish(spi, &taken)? {
+            Some((id, jobs)) => {
+                let lease = lease_of(demand, id, &jobs, now);
+                let (bound, worker, resources) = (demand.bound, demand.worker, demand.resources);
+                let workflow = &demand.workflow.name;
+                lease::add(&NewLease { workflow, lease: &lease, leased_at: now, bound, worker, resources })?;
+                make_known(demand, &lease);
+                search.note_claimed(queue);
+                jobs.iter().for_each(|job| emit(&lease, job));
+                Some(lease)
+            }
+            None => None,
+        };
         let count = lease.as_ref().map_or(0, |lease| lease.job_ids.len());
-        if count > 0 {
-            search.note_claimed(queue);
-        }
         if let Some(floor) = search.learned(spi, queue)? {
             floor_store::moved(queue, floor, count, now)?;
         }
@@ -56,17 +70,35 @@ pub fn claim(demand: &Demand, emit: impl FnMut(&Lease, Row)) -> Result<Option<Le
     })
 }
 
+fn lease_of(demand: &Demand, id: i64, jobs: &[Claimed], now: i64) -> Lease {
+    let workflow = demand.workflow;
+    Lease {
+        id,
+        queue: workflow.queue.row.number,
+        workflow: workflow.name.clone(),
+        timeout_ms: demand.timeout_ms,
+        leased_at: now,
+        max_attempts: workflow.settings.max_attempts(),
+        backoff: workflow.settings.backoff(),
+        deadline: now.saturating_add(demand.timeout_ms.saturating_mul(1_000)),
+        job_ids: jobs.iter().map(|job| job.id).collect(),
+        holds: demand.resources.is_some(),
+    }
+}
+
 /// Looks where nobody else is at work, if there is enough; else from the floor on.
-fn look(spi: &Spi, queue: &Queue, floor: Floor, wanted: usize, now: i64) -> Result<Search> {
-    let Some(mut ahead) = Search::ahead(spi, queue, &floor, wanted, now)? else {
-        return Search::begin(spi, queue, floor, wanted, now);
+fn look(spi: &Spi, demand: &Demand, floor: Floor, now: i64, taking: &mut Taking) -> Result<Search> {
+    let (queue, wanted, is_clean) = (&demand.workflow.queue, demand.jobs, demand.is_clean);
+    let ahead = if is_clean { Search::ahead(spi, queue, &floor, wanted, now)? } else { None };
+    let Some(mut ahead) = ahead else {
+        return Search::begin(spi, queue, floor, wanted, now, is_clean);
     };
-    ahead.lock_candidates(spi, queue)?;
+    ahead.take_candidates(spi, queue, taking)?;
     if ahead.is_full() {
         return Ok(ahead);
     }
-    // What is locked is this fetch's, and must not stay locked for nothing.
-    let mut whole = Search::begin(spi, queue, floor, wanted, now)?;
+    // What is taken is this fetch's, and must not be taken for nothing.
+    let mut whole = Search::begin(spi, queue, floor, wanted, now, xact::own_xid().is_none())?;
     whole.take_over(ahead);
     Ok(whole)
 }
@@ -84,7 +116,7 @@ pub fn probe(queue: &Queue, limit: usize) -> Result<Waiting> {
     let now = value::now();
     let floor = floor_store::current(queue, now)?;
     connected(|spi| {
-        let search = Search::begin(spi, queue, floor, limit, now)?;
+        let search = Search::begin(spi, queue, floor, limit, now, xact::own_xid().is_none())?;
         Ok(Waiting { waiting: search.found().min(limit), next_due: queue.jobs.next_due(spi)? })
     })
 }
@@ -103,38 +135,4 @@ fn make_known(demand: &Demand, lease: &Lease) {
     if demand.bound {
         binding::end_leases_at_exit();
     }
-}
-
-/// Claims locked jobs under a new lease.
-fn take(spi: &Spi, demand: &Demand, ids: &[i64], now: i64, mut emit: impl FnMut(&Lease, Row)) -> Result<Option<Lease>> {
-    let workflow = demand.workflow;
-    at_commit::claiming(&workflow.queue.slot);
-    let mut lease = Lease {
-        id: lease::next_id()?,
-        queue: workflow.queue.row.number,
-        workflow: workflow.name.clone(),
-        timeout_ms: demand.timeout_ms,
-        leased_at: now,
-        max_attempts: workflow.settings.max_attempts(),
-        backoff: workflow.settings.backoff(),
-        deadline: now.saturating_add(demand.timeout_ms.saturating_mul(1_000)),
-        job_ids: Vec::new(),
-        holds: demand.resources.is_some(),
-    };
-    let rows = workflow.queue.jobs.claim(spi, ids, lease.id, now)?;
-    let order: HashMap<i64, usize> = ids.iter().enumerate().map(|(at, id)| (*id, at)).collect();
-    let place = |row: &Row| row.bigint(1).and_then(|id| order.get(&id).copied());
-    let mut claimed: Vec<(Option<usize>, Row)> = rows.iter().map(|row| (place(&row), row)).collect();
-    claimed.sort_by_key(|(place, _)| *place);
-    lease.job_ids = claimed.iter().filter_map(|(_, row)| row.bigint(1)).collect();
-    if lease.job_ids.is_empty() {
-        return Ok(None);
-    }
-    let (bound, worker, resources) = (demand.bound, demand.worker, demand.resources);
-    lease::add(&NewLease { workflow: &workflow.name, lease: &lease, leased_at: now, bound, worker, resources })?;
-    make_known(demand, &lease);
-    for (_, row) in &claimed {
-        emit(&lease, *row);
-    }
-    Ok(Some(lease))
 }

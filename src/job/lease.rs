@@ -1,17 +1,20 @@
 //! Leases: one row per fetch in `qflow.lease`, and the ids that fence them. All of it runs as the extension's owner.
 
+mod rows;
+
 use std::cell::Cell;
 
 use pgrx::pg_sys;
 
 use super::retry::Backoff;
 use crate::error::{Error, Result};
+use crate::host::identity::with_rights_of;
 use crate::host::lock::{self, Turn, What};
 use crate::host::sequence;
 use crate::host::spi::{connected, kept, once, once_latest, Mode, Row};
 use crate::host::value::Arg;
 use crate::host::{relation, value, xact};
-use crate::queue::registry::as_owner;
+use crate::queue::registry::{self, as_owner};
 use crate::resource::release::{self, Why};
 use crate::shmem::database::Session;
 
@@ -57,8 +60,6 @@ const COLUMNS_TYPES: [pg_sys::Oid; 15] = [
     pg_sys::TEXTOID,
     pg_sys::JSONBOID,
 ];
-
-const NEXT_ID: &str = "SELECT pg_catalog.nextval('qflow.lease_id'::pg_catalog.regclass)";
 
 const ADD: &str = "INSERT INTO qflow.lease (id, queue, workflow, timeout_ms, max_attempts, retry_delay_ms,
         retry_max_delay_ms, leased_at, deadline, job_ids, backend_pid, backend_start, bound, worker, resources)
@@ -147,17 +148,13 @@ pub struct NewLease<'a> {
 
 /// A new fencing token: never given out before, whatever crashed since. Assigns a transaction id.
 pub fn next_id() -> Result<i64> {
-    as_owner(|| {
-        let sequence = sequence()?;
-        follow_incarnation(sequence)?;
-        let id = connected(|spi| {
-            let plan = kept(spi, NEXT_ID, &[])?;
-            let rows = plan.run(spi, &[], Mode::Write)?;
-            rows.first().and_then(|row| row.bigint(1)).ok_or_else(|| Error::internal("no lease id"))
-        })?;
-        sequence::make_durable(sequence);
-        Ok(id)
-    })
+    let sequence = sequence()?;
+    if FOLLOWED.get() != sequence {
+        as_owner(|| follow_incarnation(sequence))?;
+    }
+    let id = with_rights_of(registry::owner()?, || sequence::next(sequence));
+    sequence::make_durable(sequence);
+    id.ok_or_else(|| Error::internal("no lease id"))
 }
 
 /// Moves the sequence far ahead, above `floor` too: for a database that may not know the newest ids given out.
@@ -190,9 +187,6 @@ thread_local! {
 /// Once per session and sequence, before its first id: after a server start, a promotion, a restore or a copy of the
 /// database the sequence may stand below ids that were given out, and is moved far ahead.
 fn follow_incarnation(sequence: pg_sys::Oid) -> Result<()> {
-    if FOLLOWED.get() == sequence {
-        return Ok(());
-    }
     let here =
         [(pg_sys::INT8OID, value::bigint(xact::system_identifier())), (pg_sys::OIDOID, value::oid(xact::database()))];
     let (incarnation, known) = connected(|spi| {
@@ -213,6 +207,10 @@ fn follow_incarnation(sequence: pg_sys::Oid) -> Result<()> {
 
 /// Writes the row of a lease.
 pub fn add(new: &NewLease) -> Result<()> {
+    if let Some(rows) = rows::open()? {
+        rows.add(new);
+        return Ok(());
+    }
     let lease = new.lease;
     let args = [
         value::bigint(lease.id),
@@ -236,6 +234,9 @@ pub fn add(new: &NewLease) -> Result<()> {
 
 /// Locks leases of a queue in ascending order, waiting; those that are gone, or another queue's, are left out.
 pub fn lock(queue: i64, ids: &[i64]) -> Result<Vec<Lease>> {
+    if let Some(rows) = rows::open()? {
+        return rows.lock(queue, ids);
+    }
     const TYPES: [pg_sys::Oid; 2] = [pg_sys::INT8ARRAYOID, pg_sys::INT8OID];
     let args = [value::bigints(ids), value::bigint(queue)];
     leases(LOCK, &TYPES, &args)
@@ -335,10 +336,18 @@ pub fn remove(ended: &[&Lease], why: Why) -> Result<bool> {
         return Ok(false);
     }
     let ids: Vec<i64> = ended.iter().map(|lease| lease.id).collect();
-    let args = [value::bigints(&ids)];
-    as_owner(|| connected(|spi| kept(spi, REMOVE, &[pg_sys::INT8ARRAYOID])?.run(spi, &args, Mode::Write).map(|_| ())))?;
+    delete(&ids)?;
     release::leases_ended(&held, why)?;
     Ok(true)
+}
+
+fn delete(ids: &[i64]) -> Result<()> {
+    if let Some(rows) = rows::open()? {
+        rows.delete(ids);
+        return Ok(());
+    }
+    let args = [value::bigints(ids)];
+    as_owner(|| connected(|spi| kept(spi, REMOVE, &[pg_sys::INT8ARRAYOID])?.run(spi, &args, Mode::Write).map(|_| ())))
 }
 
 /// The leases of a queue that hold resources.

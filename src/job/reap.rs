@@ -1,7 +1,6 @@
 //! Taking back what consumers did not settle in time. Acts as the table's owner, restricted; never waits for a row: a
 //! lease of which a job is locked stays, and is looked at again.
 
-use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 
 use super::lease::{self, Lease};
@@ -14,6 +13,7 @@ use crate::host::spi::connected;
 use crate::host::subtransaction::{attempt, Caught};
 use crate::host::value;
 use crate::host::xact;
+use crate::ids::IdSet;
 use crate::queue::cache::Queue;
 use crate::queue::settings::MAX_MS;
 use crate::resource::release::Why;
@@ -189,30 +189,32 @@ pub fn taken_back(id: i64, attempt: i32, max_attempts: i32, wait_ms: i64, now: i
 
 /// How many of the changes that were made return a job, and how many end one.
 pub fn count(changes: &[Change], changed: &[i64]) -> Reaped {
-    let changed: HashSet<i64> = changed.iter().copied().collect();
+    let changed: IdSet = changed.iter().copied().collect();
     let made = || changes.iter().filter(|change| changed.contains(&change.id));
     let failed = made().filter(|change| change.status == Status::Failed).count() as i64;
     Reaped { returned: made().count() as i64 - failed, failed }
 }
 
 /// What a fetch does for its queue on the way, at most once a second in a session, where no worker does it: takes back
-/// a few expired jobs and sweeps a little. What fails here is reported and does not hold up the fetch.
-pub fn look_after(queue: &Queue, now: i64) -> Result<()> {
+/// a few expired jobs and sweeps a little. What fails here is reported and does not hold up the fetch. Whether it may have
+/// changed jobs.
+pub fn look_after(queue: &Queue, now: i64) -> Result<bool> {
     // Under an old snapshot, rows that changed since would raise 40001 for the fetch's transaction.
     if is_looked_after(queue, now) || !xact::is_read_committed() {
-        return Ok(());
+        return Ok(false);
     }
     if is_left_to_worker(queue, now) {
-        return Ok(());
+        return Ok(false);
     }
     queue.jobs.last_reap.set(now);
-    if lease::any_expired(queue.row.number, now)? {
+    let (is_reaping, is_sweeping) = (lease::any_expired(queue.row.number, now)?, sweep::is_due_in_fetch(queue));
+    if is_reaping {
         report(queue, "take back expired jobs", attempt(AssertUnwindSafe(|| reap(queue, &IN_FETCH, now).map(|_| ()))));
     }
-    if sweep::is_due_in_fetch(queue) {
+    if is_sweeping {
         report(queue, "sweep", attempt(AssertUnwindSafe(|| sweep::in_fetch(queue, now))));
     }
-    Ok(())
+    Ok(is_reaping || is_sweeping)
 }
 
 /// For a fetch that found nothing in a table that was restored, copied or adopted: goes on looking through it, and says

@@ -1,7 +1,7 @@
 //! Settling: how the jobs of leases ended. Lease rows are locked first, then job rows, both ascending, so that crossed
 //! calls queue up instead of deadlocking; a lease goes when nothing is in progress under it any more.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 
 use super::lease::{self, Lease};
 use super::outcomes;
@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::host::snapshot::Latest;
 use crate::host::spi::{connected, Spi};
 use crate::host::value::{self, Arg};
+use crate::ids::{IdMap, IdSet, PairMap, PairSet};
 use crate::queue::cache::{Queue, Workflow};
 use crate::queue::settings::OnComplete;
 use crate::resource::release::{self, Why};
@@ -54,7 +55,7 @@ pub fn settle(workflow: &Workflow, asks: &[Ask], strict: bool) -> Result<Vec<Ans
         let mut fenced = fence(spi, workflow, asks)?;
         let wanted: BTreeSet<i64> = fenced.iter().filter_map(|ask| ask.lease).collect();
         let ids: Vec<i64> = wanted.into_iter().collect();
-        let leases: HashMap<i64, Lease> =
+        let leases: IdMap<Lease> =
             lease::lock(queue.row.number, &ids)?.into_iter().map(|lease| (lease.id, lease)).collect();
         check_session(leases.values(), strict)?;
         let found: Vec<Option<i64>> = fenced.iter().map(|ask| ask.lease).collect();
@@ -139,7 +140,7 @@ fn fence(spi: &Spi, workflow: &Workflow, asks: &[Ask]) -> Result<Vec<Ask>> {
     if open.is_empty() {
         return Ok(fenced);
     }
-    let held: HashMap<i64, i64> = workflow
+    let held: IdMap<i64> = workflow
         .queue
         .jobs
         .leases(spi, &open)?
@@ -158,7 +159,7 @@ type Fenced<'a> = (Vec<&'a Ask>, Vec<Option<i64>>, Vec<Ask>);
 /// One of each (id, lease): an ask without a lease may turn out to mean what another says with one. 22023 where the two
 /// differ in their outcome.
 fn distinct(asks: &[Ask], found: Vec<Option<i64>>, fenced: Vec<Ask>) -> Result<Fenced<'_>> {
-    let mut first: HashMap<(i64, i64), Outcome> = HashMap::with_capacity(fenced.len());
+    let mut first: PairMap<Outcome> = PairMap::with_capacity_and_hasher(fenced.len(), Default::default());
     let (mut kept, mut kept_found, mut kept_fenced) = (Vec::new(), Vec::new(), Vec::new());
     for ((ask, found), fenced) in asks.iter().zip(found).zip(fenced) {
         match fenced.lease.and_then(|lease| first.insert((ask.id, lease), ask.outcome)) {
@@ -178,7 +179,7 @@ fn distinct(asks: &[Ask], found: Vec<Option<i64>>, fenced: Vec<Ask>) -> Result<F
 }
 
 /// Whether a lease's row is there and is this workflow's.
-fn is_live(workflow: &Workflow, leases: &HashMap<i64, Lease>, lease: i64) -> bool {
+fn is_live(workflow: &Workflow, leases: &IdMap<Lease>, lease: i64) -> bool {
     leases.get(&lease).is_some_and(|lease| lease.workflow == workflow.name)
 }
 
@@ -192,7 +193,7 @@ fn answer(ask: &Ask, found: Option<i64>, verdict: Verdict) -> Answer {
 }
 
 /// The common case, for which one UPDATE does it all: every ask is an ack under one live lease of this workflow.
-fn only_acks_of_one_lease<'a>(workflow: &Workflow, asks: &[Ask], leases: &'a HashMap<i64, Lease>) -> Option<&'a Lease> {
+fn only_acks_of_one_lease<'a>(workflow: &Workflow, asks: &[Ask], leases: &'a IdMap<Lease>) -> Option<&'a Lease> {
     let first = asks.first()?.lease?;
     let same = asks.iter().all(|ask| ask.outcome == Outcome::Ack && ask.lease == Some(first));
     leases.get(&first).filter(|lease| same && lease.workflow == workflow.name)
@@ -205,14 +206,14 @@ fn ack_one_lease(spi: &Spi, queue: &Queue, asks: &[Ask], lease: &Lease, now: i64
         OnComplete::Delete => queue.jobs.complete_and_delete(spi, &ids, lease.id)?,
     };
     note_acks(queue, lease, done.iter().map(|(_, inserted_at)| *inserted_at), now);
-    let done: HashSet<i64> = done.into_iter().map(|(id, _)| id).collect();
+    let done: IdSet = done.into_iter().map(|(id, _)| id).collect();
     if ids.iter().all(|id| done.contains(id)) {
         return Ok(vec![Verdict::Acked; asks.len()]);
     }
     let others: Vec<i64> = ids.iter().copied().filter(|id| !done.contains(id)).collect();
     // Read without locks: these jobs are not changed, and locking them now, out of order, could deadlock.
     let _snapshot = Latest::take();
-    let states: HashMap<i64, JobState> = queue.jobs.states(spi, &others)?.into_iter().collect();
+    let states: IdMap<JobState> = queue.jobs.states(spi, &others)?.into_iter().collect();
     let verdict = |id: &i64| match done.contains(id) {
         true => Verdict::Acked,
         // The UPDATE has passed it over: whatever it is, it is not in progress under this lease.
@@ -221,13 +222,7 @@ fn ack_one_lease(spi: &Spi, queue: &Queue, asks: &[Ask], lease: &Lease, now: i64
     Ok(ids.iter().map(verdict).collect())
 }
 
-fn settle_each(
-    spi: &Spi,
-    workflow: &Workflow,
-    asks: &[Ask],
-    leases: &HashMap<i64, Lease>,
-    now: i64,
-) -> Result<Vec<Verdict>> {
+fn settle_each(spi: &Spi, workflow: &Workflow, asks: &[Ask], leases: &IdMap<Lease>, now: i64) -> Result<Vec<Verdict>> {
     let queue = &workflow.queue;
     let ids: BTreeSet<i64> = asks.iter().map(|ask| ask.id).collect();
     let ids: Vec<i64> = ids.into_iter().collect();
@@ -250,7 +245,7 @@ fn settle_each(
         }
         verdicts.push(verdict);
     }
-    let mut kept: HashSet<i64> = changes.iter().map(|change| change.id).chain(deleted.iter().copied()).collect();
+    let mut kept: IdSet = changes.iter().map(|change| change.id).chain(deleted.iter().copied()).collect();
     for id in queue.jobs.apply(spi, &changes, now)?.into_iter().chain(queue.jobs.delete(spi, &deleted)?) {
         kept.remove(&id);
     }
@@ -264,7 +259,7 @@ fn settle_each(
 }
 
 /// A job that a trigger of its owner's kept as it was is not settled, whatever was to become of it; its lease stays.
-fn refuse_kept(asks: &[Ask], verdicts: &mut [Verdict], kept: &HashSet<i64>) {
+fn refuse_kept(asks: &[Ask], verdicts: &mut [Verdict], kept: &IdSet) {
     for (ask, verdict) in asks.iter().zip(verdicts) {
         if kept.contains(&ask.id) && verdict.counts() {
             *verdict = Verdict::Stale;
@@ -273,13 +268,13 @@ fn refuse_kept(asks: &[Ask], verdicts: &mut [Verdict], kept: &HashSet<i64>) {
 }
 
 /// How jobs stand, by id.
-type States = HashMap<i64, JobState>;
+type States = IdMap<JobState>;
 
 /// How jobs stand; those that are in progress under a lease asked for are locked, ascending. The others are not: under
 /// that lease they will never be in progress again, so a replay locks nothing that another call could wait for.
 /// Also when these were inserted, microseconds.
-fn states_with_locks(spi: &Spi, queue: &Queue, ids: &[i64], asks: &[Ask]) -> Result<(States, HashMap<i64, i64>)> {
-    let mut inserted = HashMap::new();
+fn states_with_locks(spi: &Spi, queue: &Queue, ids: &[i64], asks: &[Ask]) -> Result<(States, IdMap<i64>)> {
+    let mut inserted = IdMap::default();
     let mut states: States = {
         let _snapshot = Latest::take();
         queue.jobs.states(spi, ids)?.into_iter().collect()
@@ -302,7 +297,7 @@ fn states_with_locks(spi: &Spi, queue: &Queue, ids: &[i64], asks: &[Ask]) -> Res
     Ok((states, inserted))
 }
 
-fn judge(workflow: &Workflow, ask: &Ask, states: &HashMap<i64, JobState>, leases: &HashMap<i64, Lease>) -> Verdict {
+fn judge(workflow: &Workflow, ask: &Ask, states: &IdMap<JobState>, leases: &IdMap<Lease>) -> Verdict {
     let job = states.get(&ask.id);
     let Some(id) = ask.lease else {
         return if job.is_some() { Verdict::Stale } else { Verdict::Unknown };
@@ -349,18 +344,13 @@ fn requeue_delay(ask: &Ask, job: &JobState, terms: &Terms) -> i64 {
 }
 
 /// Jobs that are no longer in progress under the lease asked for, by lease.
-fn ended_ids(asks: &[Ask], verdicts: &[Verdict]) -> HashSet<(i64, i64)> {
+fn ended_ids(asks: &[Ask], verdicts: &[Verdict]) -> PairSet {
     let ended = asks.iter().zip(verdicts).filter(|(_, verdict)| verdict.is_applied());
     ended.filter_map(|(ask, _)| ask.lease.map(|lease| (ask.id, lease))).collect()
 }
 
 /// Removes those of the locked leases under which nothing is in progress any more.
-fn free<'a>(
-    spi: &Spi,
-    queue: &Queue,
-    leases: impl Iterator<Item = &'a Lease>,
-    ended: &HashSet<(i64, i64)>,
-) -> Result<()> {
+fn free<'a>(spi: &Spi, queue: &Queue, leases: impl Iterator<Item = &'a Lease>, ended: &PairSet) -> Result<()> {
     let mut empty = Vec::new();
     for lease in leases {
         let all_ended = lease.job_ids.iter().all(|id| ended.contains(&(*id, lease.id)));

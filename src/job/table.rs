@@ -1,24 +1,33 @@
 //! All access to job rows. The domain says what it wants done; how it reaches the table is decided here and nowhere
-//! else, statement by statement, so that direct heap access can replace SQL without anybody noticing.
+//! else: directly (`direct`) where that is known to be the same, else by SQL.
 
 use std::cell::{Cell, OnceCell};
 
 use pgrx::pg_sys;
 
+use super::arrival;
+use super::direct::insert::NewRows;
+use super::direct::layout::Layout;
+use super::direct::Direct;
 use super::floor::{Key, Segment};
 use super::retention::{Aged, Span};
 use super::shape::Shape;
 use super::state::{JobState, Status};
 use super::statement::{Statement, STATEMENTS};
 use crate::error::Result;
-use crate::host::relation;
+use crate::guc;
+use crate::host::heap::Tid;
+use crate::host::snapshot::Latest;
 use crate::host::spi::{Mode, Plan, Row, Rows, Spi};
 use crate::host::value::{self, Arg};
+use crate::host::{relation, xact};
 
 /// A queue's table with its plans.
 pub struct JobTable {
     table: pg_sys::Oid,
     shape: Shape,
+    /// Where things are in it, if it can be reached directly.
+    layout: Option<Layout>,
     plans: [OnceCell<Plan>; STATEMENTS],
     /// When this session last took back expired leases here, microseconds.
     pub last_reap: Cell<i64>,
@@ -35,6 +44,24 @@ pub struct Candidate {
     pub bytes: usize,
     /// Where it was found.
     pub place: Place,
+    /// Where the version lies that was found, if it was found directly.
+    pub tid: Option<Tid>,
+}
+
+/// A job that was claimed: what a fetch hands out. The values live until SPI is closed.
+pub struct Claimed {
+    /// Its id.
+    pub id: i64,
+    /// Its payload, unread.
+    pub data: Arg,
+    /// What describes it, unread.
+    pub metadata: Arg,
+    /// Which attempt this is.
+    pub attempt: Arg,
+    /// When it was inserted.
+    pub inserted_at: Arg,
+    /// Why it failed before.
+    pub failure_reason: Arg,
 }
 
 /// Where a candidate was found.
@@ -78,11 +105,12 @@ pub struct Met {
 }
 
 impl JobTable {
-    /// Access to a table whose columns are as they must be; 55000 otherwise.
-    pub fn new(table: pg_sys::Oid, name: &str) -> Result<Self> {
+    /// Access to a table whose columns are as they must be; 55000 otherwise. Directly, where `layout` says how.
+    pub fn new(table: pg_sys::Oid, name: &str, layout: Option<Layout>) -> Result<Self> {
         Ok(Self {
             table,
             shape: Shape::checked(table, name)?,
+            layout,
             plans: std::array::from_fn(|_| OnceCell::new()),
             last_reap: Cell::new(0),
             last_pass: Cell::new(i64::MIN),
@@ -92,6 +120,14 @@ impl JobTable {
     /// Whether what is seen through the table now may serve as evidence for a floor.
     pub fn shows_everything(&self) -> bool {
         !relation::hides_rows(self.table) && !relation::is_rewritable_by_us(self.table)
+    }
+
+    /// The table, open, where the current user may reach it directly now: he has the rights on all of it, and nothing of
+    /// the transaction's isolation is at stake.
+    pub fn direct(&self) -> Option<Direct<'_>> {
+        let layout = self.layout.as_ref()?;
+        let may = guc::direct_access() && xact::is_read_committed() && relation::may(self.table, CHANGING);
+        may.then(|| Direct::open(self.table, layout)).flatten()
     }
 
     fn run<'s>(&self, spi: &'s Spi, statement: Statement, args: &[Arg], mode: Mode) -> Result<Rows<'s>> {
@@ -107,16 +143,34 @@ impl JobTable {
     }
 
     /// Inserts jobs as the caller: payload as datums, `available_at` for all of them or NULL.
-    pub fn insert(&self, spi: &Spi, ids: &[i64], data: &[Arg], metadata: &[Arg], rest: [Arg; 2]) -> Result<usize> {
+    pub fn insert(&self, spi: &Spi, ids: &[i64], data: &[Arg], metadata: &[Arg], rest: [Arg; 2]) -> Result<()> {
         let [priority, available_at] = rest;
+        if let Some((number, direct)) = self.direct_insert() {
+            direct.insert(&NewRows { ids, data, metadata, priority, available_at });
+            return arrival::count(number, ids.len());
+        }
         let args =
             [value::bigints(ids), value::jsonb_array(data), value::jsonb_array(metadata), priority, available_at];
-        Ok(self.run(spi, Statement::Insert, &args, Mode::Write)?.count())
+        self.run(spi, Statement::Insert, &args, Mode::Write).map(|_| ())
+    }
+
+    /// The table, open, where the current user may insert into it directly now; and the number by which jobs are counted.
+    fn direct_insert(&self) -> Option<(i64, Direct<'_>)> {
+        let layout = self.layout.as_ref()?;
+        let number = layout.counts_as?;
+        let may = relation::may(self.table, pg_sys::ACL_INSERT) && relation::may_enter_schema(self.table);
+        (may && guc::direct_access() && xact::is_read_committed())
+            .then(|| Direct::open(self.table, layout))
+            .flatten()
+            .map(|direct| (number, direct))
     }
 
     /// Fresh pending jobs in `segments`, in order, at most `limit`.
     pub fn scan(&self, spi: &Spi, segments: &[Segment], limit: usize, mode: Mode) -> Result<Vec<Candidate>> {
         let parts: Vec<(usize, Segment)> = segments.iter().enumerate().flat_map(parts).collect();
+        if let Some(direct) = self.direct() {
+            return Ok(seeing(mode, || direct.scan(&parts, limit)));
+        }
         let mut args = stretches(&parts).to_vec();
         args.push(value::count(limit));
         let segment_of = |row: &Row| parts.get(row.bigint(1).unwrap_or(1) as usize - 1).map_or(0, |(at, _)| *at);
@@ -128,18 +182,23 @@ impl JobTable {
                 segment_of(&row),
                 Key { xid: row.bigint(2).unwrap_or_default() as u64, id: row.bigint(3).unwrap_or_default() },
             ),
+            tid: None,
         });
         Ok(candidates.collect())
     }
 
     /// Pending jobs due at `now`, after position `after` (time, id), at most `limit`.
     pub fn due(&self, spi: &Spi, now: i64, after: (i64, i64), limit: usize, mode: Mode) -> Result<Vec<Candidate>> {
+        if let Some(direct) = self.direct() {
+            return Ok(seeing(mode, || direct.due(now, after, limit)));
+        }
         let args = [value::timestamp(now), value::timestamp(after.0), value::bigint(after.1), value::count(limit)];
         let rows = self.run(spi, Statement::Due, &args, mode)?;
         let candidates = rows.iter().map(|row| Candidate {
             id: row.bigint(1).unwrap_or_default(),
             bytes: payload_bytes(row.datum(3), row.datum(4)),
             place: Place::Due(row.bigint(2).unwrap_or_default()),
+            tid: None,
         });
         Ok(candidates.collect())
     }
@@ -177,26 +236,44 @@ impl JobTable {
         Ok(first_column(&rows))
     }
 
-    /// Claims locked jobs. Columns: id, data, metadata, attempt, inserted_at, failure_reason.
-    pub fn claim<'s>(&self, spi: &'s Spi, ids: &[i64], lease: i64, now: i64) -> Result<Rows<'s>> {
+    /// Claims locked jobs.
+    pub fn claim(&self, spi: &Spi, ids: &[i64], lease: i64, now: i64) -> Result<Vec<Claimed>> {
         let args = [value::bigints(ids), value::bigint(lease), value::timestamp(now)];
-        self.run(spi, Statement::Claim, &args, Mode::Write)
+        let rows = self.run(spi, Statement::Claim, &args, Mode::Write)?;
+        let claimed = rows.iter().map(|row| Claimed {
+            id: row.bigint(1).unwrap_or_default(),
+            data: row.datum(2),
+            metadata: row.datum(3),
+            attempt: row.datum(4),
+            inserted_at: row.datum(5),
+            failure_reason: row.datum(6),
+        });
+        Ok(claimed.collect())
     }
 
     /// Locks jobs in ascending order, waiting for whoever holds them; answers also when each was inserted, microseconds.
     /// A job that does not exist is left out.
     pub fn lock_states(&self, spi: &Spi, ids: &[i64]) -> Result<Vec<(i64, JobState, Option<i64>)>> {
+        if let Some(direct) = self.direct() {
+            return Ok(direct.lock_states(ids));
+        }
         let rows = self.run(spi, Statement::LockStates, &[value::bigints(ids)], Mode::Write)?;
         rows.iter().map(|row| Ok((row.bigint(1).unwrap_or_default(), state(&row)?, row.bigint(5)))).collect()
     }
 
     /// How jobs stand in the active snapshot, without locking them. A job that does not exist is left out.
     pub fn states(&self, spi: &Spi, ids: &[i64]) -> Result<Vec<(i64, JobState)>> {
+        if let Some(direct) = self.direct() {
+            return Ok(direct.states(ids));
+        }
         states(&self.run(spi, Statement::States, &[value::bigints(ids)], Mode::Read)?)
     }
 
     /// Locks at most `limit` of `ids` that are in progress under `lease`; what others hold is left out.
     pub fn lock_held(&self, spi: &Spi, ids: &[i64], lease: i64, limit: usize) -> Result<Vec<(i64, JobState)>> {
+        if let Some(direct) = self.direct() {
+            return Ok(direct.lock_held(ids, lease, limit));
+        }
         let args = [value::bigints(ids), value::bigint(lease), value::count(limit)];
         states(&self.run(spi, Statement::LockHeld, &args, Mode::Write)?)
     }
@@ -210,6 +287,9 @@ impl JobTable {
     /// Completes those of `ids` that are in progress under `lease`, in ascending order; answers which, and when each was
     /// inserted, microseconds.
     pub fn complete(&self, spi: &Spi, ids: &[i64], lease: i64, now: i64) -> Result<Vec<(i64, Option<i64>)>> {
+        if let Some(direct) = self.direct() {
+            return Ok(direct.complete(ids, lease, now));
+        }
         let args = [value::bigints(ids), value::bigint(lease), value::timestamp(now)];
         Ok(two_columns(&self.run(spi, Statement::Complete, &args, Mode::Write)?))
     }
@@ -224,6 +304,9 @@ impl JobTable {
     pub fn apply(&self, spi: &Spi, changes: &[Change], now: i64) -> Result<Vec<i64>> {
         if changes.is_empty() {
             return Ok(Vec::new());
+        }
+        if let Some(direct) = self.direct() {
+            return Ok(direct.apply(changes, now));
         }
         let args = [
             value::bigints(&changes.iter().map(|c| c.id).collect::<Vec<_>>()),
@@ -246,6 +329,9 @@ impl JobTable {
 
     /// Whether one of `ids` is in progress under `lease`, as the active snapshot shows it.
     pub fn any_held(&self, spi: &Spi, ids: &[i64], lease: i64) -> Result<bool> {
+        if let Some(direct) = self.direct() {
+            return Ok(direct.any_held(ids, lease));
+        }
         let args = [value::bigints(ids), value::bigint(lease)];
         Ok(self.run(spi, Statement::AnyHeld, &args, Mode::Read)?.count() > 0)
     }
@@ -328,6 +414,15 @@ impl JobTable {
         }
         Ok(self.run(spi, Statement::MakeDue, &[value::bigints(ids), value::timestamp(now)], Mode::Write)?.count())
     }
+}
+
+/// The rights that an UPDATE needs that reads what it changes.
+const CHANGING: u32 = pg_sys::ACL_SELECT | pg_sys::ACL_UPDATE;
+
+/// Looks with the snapshot that a statement in this mode would have.
+fn seeing<R>(mode: Mode, look: impl FnOnce() -> R) -> R {
+    let _snapshot = (mode != Mode::Read).then(Latest::take);
+    look()
 }
 
 /// Stretches of the index as arrays: priority, first transaction and id, transaction and id after the last.

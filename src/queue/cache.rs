@@ -7,8 +7,10 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 
+use super::catalog::Facts;
 use super::effective::Effective;
 use super::name::QueueName;
+use super::path;
 use super::registry::{self, QueueRow};
 use crate::error::{Error, Result};
 use crate::host::{identity, relation};
@@ -298,7 +300,11 @@ fn load_queue(table: pg_sys::Oid) -> Result<Option<Rc<Queue>>> {
     let (Some(name), Some(owner)) = (relation::qualified_name(table)?, relation::owner(table)) else {
         return Ok(None);
     };
-    let jobs = JobTable::new(table, &name)?;
+    // Where the table is being dropped, this waits for it.
+    let Some(facts) = Facts::of(table)?.filter(|_| relation::owner(table).is_some()) else {
+        return Ok(None);
+    };
+    let jobs = JobTable::new(table, &name, path::of(&facts).ok())?;
     let has_deferred_triggers = relation::has_deferred_triggers(table);
     let slot = Rc::new(Slot::taken(registry::table()?, row.number));
     make_known(&row);

@@ -4,8 +4,10 @@
 use pgrx::pg_sys;
 
 use crate::error::{Error, Result};
+use crate::host::expression;
 use crate::host::identity::{Settings, PINNED_PATH};
-use crate::host::spi::{connected, once_latest, Row};
+use crate::host::snapshot::Latest;
+use crate::host::spi::{connected, kept, Mode, Row};
 use crate::host::value;
 
 /// A table.
@@ -31,6 +33,8 @@ pub struct Table {
     pub owner: String,
     /// Its storage settings, each as `name=value`.
     pub options: Vec<String>,
+    /// Whether it has rules.
+    pub has_rules: bool,
 }
 
 const TABLE: &str = "SELECT c.relkind::pg_catalog.text, c.relpersistence::pg_catalog.text, c.relispartition,
@@ -44,7 +48,8 @@ const TABLE: &str = "SELECT c.relkind::pg_catalog.text, c.relpersistence::pg_cat
                 AND d.refclassid OPERATOR(pg_catalog.=)
                     'pg_catalog.pg_extension'::pg_catalog.regclass::pg_catalog.oid LIMIT 1),
         c.relrowsecurity, c.relforcerowsecurity, c.reloptions,
-        pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text)
+        pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text),
+        EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class OPERATOR(pg_catalog.=) c.oid)
     FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) $1";
 
 /// A column.
@@ -66,6 +71,12 @@ pub struct Column {
     pub is_generated: bool,
     /// Whether it refuses NULL.
     pub is_not_null: bool,
+    /// Its place in the rows, from 1.
+    pub number: usize,
+    /// The columns that it is computed from.
+    pub computed_from: Vec<String>,
+    /// Whether its type is a domain, which may refuse NULL.
+    pub is_domain: bool,
 }
 
 const COLUMNS: &str = "SELECT a.attname::pg_catalog.text, a.atttypid,
@@ -73,7 +84,20 @@ const COLUMNS: &str = "SELECT a.attname::pg_catalog.text, a.atttypid,
         CASE WHEN a.atttypid OPERATOR(pg_catalog.=) 'pg_catalog.varchar'::pg_catalog.regtype::pg_catalog.oid
             AND a.atttypmod OPERATOR(pg_catalog.>) 4 THEN a.atttypmod OPERATOR(pg_catalog.-) 4 END,
         pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.attidentity OPERATOR(pg_catalog.<>) ''::\"char\",
-        a.attgenerated OPERATOR(pg_catalog.<>) ''::\"char\", a.attnotnull
+        a.attgenerated OPERATOR(pg_catalog.<>) ''::\"char\", a.attnotnull, a.attnum::pg_catalog.int8,
+        CASE WHEN a.attgenerated OPERATOR(pg_catalog.<>) ''::\"char\" THEN (
+            SELECT pg_catalog.array_agg(f.attname::pg_catalog.text) FROM pg_catalog.pg_depend p
+            JOIN pg_catalog.pg_attribute f ON f.attrelid OPERATOR(pg_catalog.=) a.attrelid
+                AND f.attnum OPERATOR(pg_catalog.=) p.refobjsubid
+            WHERE p.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid
+                AND p.refobjid OPERATOR(pg_catalog.=) a.attrelid
+                AND (p.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_attrdef'::pg_catalog.regclass::pg_catalog.oid
+                        AND p.objid OPERATOR(pg_catalog.=) d.oid
+                    OR p.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid
+                        AND p.objid OPERATOR(pg_catalog.=) a.attrelid
+                        AND p.objsubid OPERATOR(pg_catalog.=) a.attnum)) END,
+        EXISTS (SELECT FROM pg_catalog.pg_type y WHERE y.oid OPERATOR(pg_catalog.=) a.atttypid
+            AND y.typtype OPERATOR(pg_catalog.=) 'd'::\"char\")
     FROM pg_catalog.pg_attribute a
     LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid OPERATOR(pg_catalog.=) a.attrelid
         AND d.adnum OPERATOR(pg_catalog.=) a.attnum
@@ -96,6 +120,10 @@ pub struct Index {
     pub mentions: Vec<String>,
     /// Whether a constraint stands on it.
     pub constraint: Option<String>,
+    /// Its number in the catalog.
+    pub oid: pg_sys::Oid,
+    /// Whether it may mention more than the catalog names, such as the whole row.
+    pub mentions_more: bool,
 }
 
 const INDEXES: &str = "SELECT i.indexrelid::pg_catalog.regclass::pg_catalog.text,
@@ -126,7 +154,15 @@ const INDEXES: &str = "SELECT i.indexrelid::pg_catalog.regclass::pg_catalog.text
                             AND d.refobjsubid OPERATOR(pg_catalog.=) a.attnum))),
         (SELECT pg_catalog.quote_ident(n.conname::pg_catalog.text) FROM pg_catalog.pg_constraint n
             WHERE n.conindid OPERATOR(pg_catalog.=) i.indexrelid
-                AND n.conrelid OPERATOR(pg_catalog.=) i.indrelid LIMIT 1)
+                AND n.conrelid OPERATOR(pg_catalog.=) i.indrelid LIMIT 1),
+        i.indexrelid,
+        EXISTS (SELECT FROM pg_catalog.pg_depend d
+            WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid
+                AND d.objid OPERATOR(pg_catalog.=) i.indexrelid
+                AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid
+                AND d.refobjid OPERATOR(pg_catalog.=) i.indrelid AND d.refobjsubid OPERATOR(pg_catalog.=) 0)
+            AND pg_catalog.strpos(pg_catalog.concat(pg_catalog.pg_get_expr(i.indexprs, i.indrelid),
+                pg_catalog.pg_get_expr(i.indpred, i.indrelid)), '.*') OPERATOR(pg_catalog.>) 0
     FROM pg_catalog.pg_index i
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
     JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam
@@ -148,6 +184,10 @@ pub struct Trigger {
     pub definition: Option<String>,
     /// The constraint that it belongs to.
     pub constraint: Option<TriggerConstraint>,
+    /// What it acts on: INSERT, UPDATE, DELETE.
+    pub events: [bool; 3],
+    /// Whether it acts on each row, after it.
+    pub is_after_row: bool,
 }
 
 /// The constraint of a trigger.
@@ -159,6 +199,8 @@ pub struct TriggerConstraint {
     pub name: String,
     /// The table that it stands on, qualified, quoted where needed: for a foreign key it may be another one.
     pub table: String,
+    /// Whether that is the table of the trigger.
+    pub is_own: bool,
 }
 
 const TRIGGERS: &str = "SELECT COALESCE(n.conname, t.tgname)::pg_catalog.text, t.tgenabled::pg_catalog.text,
@@ -166,7 +208,11 @@ const TRIGGERS: &str = "SELECT COALESCE(n.conname, t.tgname)::pg_catalog.text, t
         t.tgfoid OPERATOR(pg_catalog.=) 'qflow.return_job'::pg_catalog.regproc::pg_catalog.oid,
         CASE WHEN NOT t.tgisinternal THEN pg_catalog.pg_get_triggerdef(t.oid, false) END,
         n.contype::pg_catalog.text, pg_catalog.quote_ident(n.conname::pg_catalog.text),
-        n.conrelid::pg_catalog.regclass::pg_catalog.text
+        n.conrelid::pg_catalog.regclass::pg_catalog.text, n.conrelid OPERATOR(pg_catalog.=) t.tgrelid,
+        (t.tgtype OPERATOR(pg_catalog.&) 4::pg_catalog.int2) OPERATOR(pg_catalog.<>) 0,
+        (t.tgtype OPERATOR(pg_catalog.&) 16::pg_catalog.int2) OPERATOR(pg_catalog.<>) 0,
+        (t.tgtype OPERATOR(pg_catalog.&) 8::pg_catalog.int2) OPERATOR(pg_catalog.<>) 0,
+        (t.tgtype OPERATOR(pg_catalog.&) 67::pg_catalog.int2) OPERATOR(pg_catalog.=) 1
     FROM pg_catalog.pg_trigger t
     LEFT JOIN pg_catalog.pg_constraint n ON n.oid OPERATOR(pg_catalog.=) t.tgconstraint
     WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 ORDER BY 1";
@@ -178,13 +224,47 @@ pub struct Constraint {
     pub name: String,
     /// The columns that it mentions.
     pub mentions: Vec<String>,
+    /// Whether it mentions more than columns, such as the whole row.
+    pub mentions_more: bool,
+    /// What it says, as the server prints it.
+    pub definition: String,
+    /// Whether a row that has passed it passes it as long as what it mentions stays as it is: all rows have passed, and it
+    /// asks nothing but the row.
+    pub is_lasting: bool,
 }
 
 const CONSTRAINTS: &str = "SELECT n.conname::pg_catalog.text,
         (SELECT pg_catalog.array_agg(a.attname::pg_catalog.text) FROM pg_catalog.pg_attribute a
-            WHERE a.attrelid OPERATOR(pg_catalog.=) n.conrelid AND a.attnum OPERATOR(pg_catalog.=) ANY (n.conkey))
+            WHERE a.attrelid OPERATOR(pg_catalog.=) n.conrelid AND a.attnum OPERATOR(pg_catalog.=) ANY (n.conkey)),
+        EXISTS (SELECT FROM pg_catalog.unnest(n.conkey) AS k (attnum) WHERE k.attnum OPERATOR(pg_catalog.<=) 0),
+        pg_catalog.pg_get_constraintdef(n.oid), n.convalidated, n.conbin::pg_catalog.text
     FROM pg_catalog.pg_constraint n
     WHERE n.conrelid OPERATOR(pg_catalog.=) $1 AND n.contype OPERATOR(pg_catalog.=) 'c'::\"char\" ORDER BY 1";
+
+/// All of it.
+pub struct Facts {
+    /// The table itself.
+    pub table: Table,
+    /// Its columns.
+    pub columns: Vec<Column>,
+    /// Its indexes.
+    pub indexes: Vec<Index>,
+    /// Its triggers.
+    pub triggers: Vec<Trigger>,
+    /// Its CHECKs.
+    pub constraints: Vec<Constraint>,
+}
+
+impl Facts {
+    /// Of a table; `None` when it is gone.
+    pub fn of(oid: pg_sys::Oid) -> Result<Option<Self>> {
+        let Some(table) = table(oid)? else {
+            return Ok(None);
+        };
+        let (columns, indexes) = (columns(oid)?, indexes(oid)?);
+        Ok(Some(Self { table, columns, indexes, triggers: triggers(oid)?, constraints: constraints(oid)? }))
+    }
+}
 
 /// What kind of table it is; `None` when it is gone.
 pub fn table(oid: pg_sys::Oid) -> Result<Option<Table>> {
@@ -200,6 +280,7 @@ pub fn table(oid: pg_sys::Oid) -> Result<Option<Table>> {
             row_security: (row.flag(8), row.flag(9)),
             options: list(row, 10),
             owner: text(row, 11),
+            has_rules: row.flag(12),
         })
     })?;
     Ok(found.into_iter().next())
@@ -217,6 +298,9 @@ pub fn columns(table: pg_sys::Oid) -> Result<Vec<Column>> {
             is_identity: row.flag(6),
             is_generated: row.flag(7),
             is_not_null: row.flag(8),
+            number: row.bigint(9).unwrap_or_default() as usize,
+            computed_from: list(row, 10),
+            is_domain: row.flag(11),
         })
     })
 }
@@ -232,6 +316,8 @@ pub fn indexes(table: pg_sys::Oid) -> Result<Vec<Index>> {
             is_unique: row.flag(5),
             mentions: list(row, 6),
             constraint: opt_text(row, 7),
+            oid: row.oid(8).unwrap_or(pg_sys::InvalidOid),
+            mentions_more: row.flag(9),
         })
     })
 }
@@ -239,8 +325,12 @@ pub fn indexes(table: pg_sys::Oid) -> Result<Vec<Index>> {
 /// Its triggers, those of constraints included.
 pub fn triggers(table: pg_sys::Oid) -> Result<Vec<Trigger>> {
     read(TRIGGERS, table, |row| {
-        let constraint =
-            row.datum(6).map(|_| TriggerConstraint { kind: text(row, 6), name: text(row, 7), table: text(row, 8) });
+        let constraint = row.datum(6).map(|_| TriggerConstraint {
+            kind: text(row, 6),
+            name: text(row, 7),
+            table: text(row, 8),
+            is_own: row.flag(9),
+        });
         Ok(Trigger {
             name: text(row, 1),
             enabled: text(row, 2),
@@ -248,21 +338,33 @@ pub fn triggers(table: pg_sys::Oid) -> Result<Vec<Trigger>> {
             returns_jobs: row.flag(4),
             definition: opt_text(row, 5),
             constraint,
+            events: [row.flag(10), row.flag(11), row.flag(12)],
+            is_after_row: row.flag(13),
         })
     })
 }
 
 /// Its CHECKs, in the order of their names.
 pub fn constraints(table: pg_sys::Oid) -> Result<Vec<Constraint>> {
-    read(CONSTRAINTS, table, |row| Ok(Constraint { name: text(row, 1), mentions: list(row, 2) }))
+    read(CONSTRAINTS, table, |row| {
+        Ok(Constraint {
+            name: text(row, 1),
+            mentions: list(row, 2),
+            mentions_more: row.flag(3),
+            definition: text(row, 4),
+            is_lasting: row.flag(5) && row.datum(6).is_some_and(expression::is_immutable),
+        })
+    })
 }
 
 /// Runs a query on the catalog that takes a table, with the newest snapshot: what an older one shows may be gone. Names in
 /// what it prints are qualified: the search_path is pinned.
-fn read<T>(sql: &str, table: pg_sys::Oid, each: impl Fn(&Row) -> Result<T>) -> Result<Vec<T>> {
+fn read<T>(sql: &'static str, table: pg_sys::Oid, each: impl Fn(&Row) -> Result<T>) -> Result<Vec<T>> {
     let _pinned = Settings::change(&[PINNED_PATH]);
     connected(|spi| {
-        let rows = once_latest(spi, sql, &[(pg_sys::OIDOID, value::oid(table))])?;
+        let plan = kept(spi, sql, &[pg_sys::OIDOID])?;
+        let _snapshot = Latest::take();
+        let rows = plan.run(spi, &[value::oid(table)], Mode::Read)?;
         let found: Result<Vec<T>> = rows.iter().map(|row| each(&row)).collect();
         found
     })

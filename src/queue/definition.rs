@@ -80,6 +80,23 @@ pub const CONSTRAINTS: [Constraint; 4] = [
     Constraint { name: "qflow_data_size", condition: "pg_column_size(data) <= {max}" },
 ];
 
+/// How the server prints them, up to the payload cap: the one on status where that is a varchar, and where it is a text. What
+/// they mention stays as it is, or, of the status, is a word that passes.
+pub const PRINTED_CHECKS: [(&str, &str); 5] = [
+    ("qflow_priority", "CHECK (((priority >= 0) AND (priority <= 9)))"),
+    (
+        "qflow_status",
+        "CHECK (((status)::text = ANY ((ARRAY['pending'::character varying, 'in_progress'::character varying, \
+         'completed'::character varying, 'failed'::character varying])::text[])))",
+    ),
+    (
+        "qflow_status",
+        "CHECK ((status = ANY (ARRAY['pending'::text, 'in_progress'::text, 'completed'::text, 'failed'::text])))",
+    ),
+    ("qflow_metadata_size", "CHECK ((pg_column_size(metadata) <= "),
+    ("qflow_data_size", "CHECK ((pg_column_size(data) <= "),
+];
+
 /// Storage settings. Three versions of a row fit in its place, so that claim and ack are HOT even while an old snapshot
 /// keeps every version; autovacuum comes early, since retries and deletes leave index entries.
 pub const STORAGE: [(&str, &str); 4] = [

@@ -127,11 +127,15 @@ pub fn defaults(found: &[catalog::Column], filling: &Filling, zone: &str) -> Vec
     COLUMNS.iter().filter_map(gap).collect()
 }
 
-/// Whether a default is qflow's, for this queue, in any of the ways in which the server prints it.
+/// Whether a default is qflow's, for this queue.
 fn is_our_counter(default: &str, number: i64) -> bool {
-    let inner = default.strip_prefix("qflow.enqueued_xid(").and_then(|rest| rest.strip_suffix(')'));
-    let digits = inner.map(|inner| inner.trim_end_matches("::bigint").trim_matches(['(', ')', '\'']));
-    digits == Some(number.to_string().as_str())
+    counter(default) == Some(number)
+}
+
+/// The queue's number in a default that is qflow's, in any of the ways in which the server prints it.
+pub fn counter(default: &str) -> Option<i64> {
+    let inner = default.strip_prefix("qflow.enqueued_xid(").and_then(|rest| rest.strip_suffix(')'))?;
+    inner.trim_end_matches("::bigint").trim_matches(['(', ')', '\'']).parse().ok()
 }
 
 /// Columns without time zone.

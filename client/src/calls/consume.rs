@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use tokio_postgres::types::Type;
 use tokio_postgres::Row;
 
-use super::settle::Claim;
+use super::settle::{split, Claim};
 use crate::client::{column, Client};
 use crate::connection::Connection;
 use crate::error::Result;
@@ -13,12 +13,22 @@ use crate::hints::Hints;
 use crate::json::Json;
 use crate::millis::{count, duration, millis, optional};
 
-// What is left of the lease is measured by the server's clock, the only one that counts.
-const FETCH: &str = "SELECT batch_no, id, data, metadata, attempt, max_attempts, lease, lease_until, inserted_at, \
-     failure_reason, resources, \
-     (pg_catalog.date_part('epoch', lease_until OPERATOR(pg_catalog.-) pg_catalog.clock_timestamp()) \
-      OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8 \
-     FROM qflow.fetch($1, $2, $3, $4)";
+// What a call that fetches answers, as `Job::from_row` reads it. What is left of the lease is measured by the server's
+// clock, the only one that counts.
+macro_rules! jobs_of {
+    ($call:literal) => {
+        concat!(
+            "SELECT batch_no, id, data, metadata, attempt, max_attempts, lease, lease_until, inserted_at, \
+             failure_reason, resources, \
+             (pg_catalog.date_part('epoch', lease_until OPERATOR(pg_catalog.-) pg_catalog.clock_timestamp()) \
+              OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8 \
+             FROM ",
+            $call
+        )
+    };
+}
+const FETCH: &str = jobs_of!("qflow.fetch($1, $2, $3, $4)");
+const ACK_AND_FETCH: &str = jobs_of!("qflow.ack_and_fetch($1, $2, $3, $4, $5, $6)");
 const WAIT: &str = "CALL qflow.wait($1, $2, $3)";
 
 /// What a fetch asks for. What is `None` is the workflow's setting.
@@ -96,6 +106,27 @@ impl<C: Connection> Client<C> {
         let arguments: [crate::connection::Argument<'_>; 4] =
             [(&workflow, Type::TEXT), (&demand, Type::INT8), (&batch_size, Type::INT8), (&hints, Type::JSONB)];
         self.rows(FETCH, &arguments).await?.iter().map(Job::from_row).collect()
+    }
+
+    /// Settles jobs as completed and claims others, as [`ack`](Client::ack) with `strict` and [`fetch`](Client::fetch) do,
+    /// in one round trip and one transaction. All or nothing: a claim that is not accepted is 55000, and then nothing is
+    /// acked and nothing claimed. Without claims it is a plain fetch. No jobs in the answer: the acks count, wait and fetch
+    /// again.
+    ///
+    /// The same holds as for a fetch: do not drop the future while it runs.
+    pub async fn ack_and_fetch(&self, workflow: &str, claims: &[Claim], options: &FetchOptions) -> Result<Vec<Job>> {
+        let (ids, leases) = split(claims);
+        let (demand, batch_size) = (options.demand.map(count), options.batch_size.map(count));
+        let hints = options.hints.to_json()?;
+        let arguments: [crate::connection::Argument<'_>; 6] = [
+            (&workflow, Type::TEXT),
+            (&ids, Type::INT8_ARRAY),
+            (&leases, Type::INT8_ARRAY),
+            (&demand, Type::INT8),
+            (&batch_size, Type::INT8),
+            (&hints, Type::JSONB),
+        ];
+        self.rows(ACK_AND_FETCH, &arguments).await?.iter().map(Job::from_row).collect()
     }
 
     /// Returns when a fetch would probably bring jobs, else when `timeout` has passed (`None`: one second).

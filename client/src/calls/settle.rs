@@ -148,7 +148,7 @@ impl<C: Connection> Client<C> {
     }
 }
 
-fn split(claims: &[Claim]) -> (Vec<i64>, Vec<i64>) {
+pub(super) fn split(claims: &[Claim]) -> (Vec<i64>, Vec<i64>) {
     claims.iter().map(|claim| (claim.id, claim.lease)).unzip()
 }
 

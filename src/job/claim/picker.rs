@@ -1,8 +1,7 @@
 //! Which candidates to try next: due jobs first, but at most half of the demand while fresh jobs wait; never more bytes
 //! than a fetch may carry, but always at least one job.
 
-use std::collections::HashSet;
-
+use crate::ids::IdSet;
 use crate::job::table::Candidate;
 
 /// Most candidates that are tried at once where all before were refused.
@@ -22,7 +21,7 @@ pub struct Picker {
     /// thousands that an open transaction holds.
     at_once: usize,
     /// All that were tried.
-    pub tried: HashSet<i64>,
+    pub tried: IdSet,
     /// Those that were locked, in the order of claiming.
     pub locked: Vec<i64>,
 }
@@ -58,7 +57,7 @@ impl Picker {
             due_locked: 0,
             has_hit_cap: false,
             at_once: 0,
-            tried: HashSet::new(),
+            tried: IdSet::default(),
             locked: Vec::new(),
         }
     }
@@ -144,7 +143,7 @@ impl Picker {
 
     /// Notes which of the picked ones were locked. A job found in two places counts once; one behind the last that could
     /// be locked was not tried.
-    pub fn note(&mut self, pick: &Pick, due: impl Fn(&Candidate) -> bool, locked: &HashSet<i64>) {
+    pub fn note(&mut self, pick: &Pick, due: impl Fn(&Candidate) -> bool, locked: &IdSet) {
         self.has_hit_cap = self.has_hit_cap && !locked.is_empty();
         let is_reached = |candidate: &&Candidate| {
             locked.len() < pick.limit
@@ -176,11 +175,11 @@ mod tests {
     use crate::job::table::Place;
 
     fn due(id: i64) -> Candidate {
-        Candidate { id, bytes: 10, place: Place::Due(id) }
+        Candidate { id, bytes: 10, place: Place::Due(id), tid: None }
     }
 
     fn fresh(id: i64) -> Candidate {
-        Candidate { id, bytes: 10, place: Place::Fresh(0, Key { xid: 1, id }) }
+        Candidate { id, bytes: 10, place: Place::Fresh(0, Key { xid: 1, id }), tid: None }
     }
 
     fn is_due(candidate: &Candidate) -> bool {
@@ -243,12 +242,12 @@ mod tests {
         let found: Vec<_> = (1..=4).map(fresh).collect();
         let mut picker = Picker::new(3, 35);
         let pick = picker.pick(&Choice { due: &[], fresh: &found[2..], fresh_complete: true });
-        picker.note(&pick, is_due, &HashSet::from([4]));
+        picker.note(&pick, is_due, &IdSet::from_iter([4]));
         let mut picker = picker.begun_anew();
         assert_eq!((picker.locked.as_slice(), picker.missing(), picker.bytes), ([4].as_slice(), 2, 10));
         // the one that was refused may be free by now; the one that is held counts once
         let pick = picker.pick(&Choice { due: &[], fresh: &found, fresh_complete: true });
-        picker.note(&pick, is_due, &HashSet::from([1, 2]));
+        picker.note(&pick, is_due, &IdSet::from_iter([1, 2]));
         assert_eq!(picker.locked, [4, 1, 2]);
         assert!(picker.is_full() && !picker.tried.contains(&3));
     }

@@ -1,15 +1,15 @@
 //! The search of one fetch: candidates found and locked, and what the floor can learn from what was seen.
 
-use std::collections::HashSet;
-
 use super::picker::{Choice, Picker};
 use super::scan::{fresh_place, Scan};
 use super::spread::{self, DueFrom, How};
+use super::taking::Taking;
 use crate::error::Result;
 use crate::guc;
 use crate::host::snapshot::{Evidence, Horizon};
 use crate::host::spi::{Mode, Spi};
 use crate::host::xact;
+use crate::ids::IdSet;
 use crate::job::floor::Floor;
 use crate::job::table::{Candidate, Place};
 use crate::queue::cache::Queue;
@@ -35,13 +35,13 @@ pub struct Search {
 
 impl Search {
     /// Looks for `wanted` candidates. The floor must be older than this call: its evidence is taken here.
-    pub fn begin(spi: &Spi, queue: &Queue, floor: Floor, wanted: usize, now: i64) -> Result<Self> {
-        let due_from = spread::due_from(queue, now);
+    /// `is_clean`: nothing that this transaction did changes which jobs are pending.
+    pub fn begin(spi: &Spi, queue: &Queue, floor: Floor, wanted: usize, now: i64, is_clean: bool) -> Result<Self> {
+        let due_from = spread::due_from(queue, now, is_clean);
         let snapshot = Evidence::take();
         let horizon = snapshot.horizon.clone();
-        // Without a transaction id of our own and at READ COMMITTED the evidence shows just what can be claimed: one
-        // scan serves both.
-        let serves_both = xact::own_xid().is_none() && xact::is_read_committed();
+        // Then, at READ COMMITTED, the evidence shows just what can be claimed: one scan serves both.
+        let serves_both = is_clean && xact::is_read_committed();
         let limit = if serves_both { horizon.end } else { xact::next_xid() + 1 };
         let mut search = Self {
             now,
@@ -81,7 +81,7 @@ impl Search {
             evidence: None,
             may_learn: false,
             due: Vec::new(),
-            due_from: spread::due_from(queue, now),
+            due_from: spread::due_from(queue, now, true),
             due_complete: false,
             picker: Picker::new(wanted, guc::max_fetch_bytes()),
         };
@@ -101,7 +101,7 @@ impl Search {
 
     /// Notes for other fetches where this one's jobs were.
     pub fn note_claimed(&self, queue: &Queue) {
-        let locked: HashSet<i64> = self.picker.locked.iter().copied().collect();
+        let locked: IdSet = self.picker.locked.iter().copied().collect();
         let jobs = self.fresh.found.iter().filter(|candidate| locked.contains(&candidate.id));
         spread::claimed(queue, self.how, self.fresh.segments(), jobs);
     }
@@ -111,15 +111,13 @@ impl Search {
         self.due.len() + self.fresh.found.len()
     }
 
-    /// Locks candidates until there are enough or none is left; answers them in the order of claiming.
-    pub fn lock_candidates(&mut self, spi: &Spi, queue: &Queue) -> Result<Vec<i64>> {
+    /// Takes candidates until there are enough or none is left; answers them in the order of claiming.
+    pub fn take_candidates(&mut self, spi: &Spi, queue: &Queue, taking: &mut Taking) -> Result<Vec<i64>> {
         loop {
             let choice = Choice { due: &self.due, fresh: &self.fresh.found, fresh_complete: self.fresh.is_complete() };
             let pick = self.picker.pick(&choice);
             if !pick.candidates.is_empty() {
-                let ids: Vec<i64> = pick.candidates.iter().map(|candidate| candidate.id).collect();
-                let locked = queue.jobs.lock_pending(spi, &ids, pick.limit, self.now)?;
-                let locked: HashSet<i64> = locked.into_iter().collect();
+                let locked = taking.take(spi, &pick.candidates, pick.limit)?;
                 self.picker.note(&pick, |candidate| matches!(candidate.place, Place::Due(_)), &locked);
             } else if self.picker.is_full() || self.due_complete && self.fresh.is_complete() {
                 return Ok(self.picker.locked.clone());
@@ -159,15 +157,15 @@ impl Search {
         if !self.may_learn {
             return Ok(None);
         }
-        let locked: HashSet<i64> = self.picker.locked.iter().copied().collect();
+        let locked: IdSet = self.picker.locked.iter().copied().collect();
         let refused = |id: i64| self.picker.tried.contains(&id) && !locked.contains(&id);
         let (segments, seen) = match evidence {
             None => (self.fresh.segments(), self.fresh.seen(refused)),
             Some(_active) => {
-                let offered: HashSet<i64> = self.fresh.found.iter().map(|candidate| candidate.id).collect();
+                let offered: IdSet = self.fresh.found.iter().map(|candidate| candidate.id).collect();
                 let is_stuck = |shown: &Candidate| refused(shown.id) || self.is_hidden(shown, &offered);
                 let shown = self.shown_by_evidence(spi, queue, is_stuck)?;
-                let stuck: HashSet<i64> = shown.found.iter().filter(|c| is_stuck(c)).map(|c| c.id).collect();
+                let stuck: IdSet = shown.found.iter().filter(|c| is_stuck(c)).map(|c| c.id).collect();
                 (self.fresh.segments(), shown.seen(|id| stuck.contains(&id)))
             }
         };
@@ -190,7 +188,7 @@ impl Search {
 
     /// Whether a job that the evidence shows as pending is hidden from the snapshot with which jobs are claimed, although
     /// its scan went past the place: claimed earlier by this transaction, or changed since.
-    fn is_hidden(&self, shown: &Candidate, offered: &HashSet<i64>) -> bool {
+    fn is_hidden(&self, shown: &Candidate, offered: &IdSet) -> bool {
         let has_passed = |(at, key)| self.fresh.has_passed(at, key);
         !offered.contains(&shown.id) && fresh_place(shown).is_some_and(has_passed)
     }

@@ -33,8 +33,8 @@ pub enum How {
 /// What to look through to begin with: from where the newest claim ended. Nothing where that is no help, or where it is
 /// this fetch's turn to look from the floor on.
 pub fn ahead(queue: &Queue, floor: &Floor, now: i64) -> Option<Vec<Segment>> {
-    // Above READ COMMITTED, and where this transaction claimed already, the whole look is needed.
-    if xact::own_xid().is_some() || !xact::is_read_committed() {
+    // Above READ COMMITTED the whole look is needed.
+    if !xact::is_read_committed() {
         return None;
     }
     let marks = queue.slot.marks()?;
@@ -87,15 +87,16 @@ impl DueFrom {
     }
 }
 
-/// From when on there may be due jobs; asked before the snapshot is taken with which they are looked for.
-pub fn due_from(queue: &Queue, now: i64) -> DueFrom {
+/// From when on there may be due jobs; asked before the snapshot is taken with which they are looked for. `is_clean`: this
+/// transaction gave none back.
+pub fn due_from(queue: &Queue, now: i64, is_clean: bool) -> DueFrom {
     let whole = DueFrom { at: i64::MIN, version: None, begun: 0 };
     let (Some(marks), Some(notes)) = (queue.slot.marks(), queue.slot.read()) else {
         return whole;
     };
     // What this transaction gave back itself is noted only when it commits; an old snapshot teaches nothing.
     // Nor does what row security leaves to be seen.
-    if xact::own_xid().is_some() || !xact::is_read_committed() || !queue.jobs.shows_everything() {
+    if !is_clean || !xact::is_read_committed() || !queue.jobs.shows_everything() {
         return whole;
     }
     let version = Some(notes.floor.due_version);

@@ -4,20 +4,11 @@ use crate::error::Result;
 use crate::guc;
 use crate::host::relation;
 use crate::queue::adopt;
-use crate::queue::catalog::{self, Column, Constraint, Index, Table, Trigger};
+use crate::queue::catalog::{Column, Facts, Index};
 use crate::queue::check::Check;
 use crate::queue::definition::Filling;
 use crate::queue::registry::QueueRow;
-use crate::queue::{gaps, survey};
-
-/// What the catalog says of a queue's table.
-struct Facts {
-    table: Table,
-    columns: Vec<Column>,
-    indexes: Vec<Index>,
-    triggers: Vec<Trigger>,
-    constraints: Vec<Constraint>,
-}
+use crate::queue::{gaps, path, survey};
 
 /// How much is looked at.
 #[derive(Clone, Copy)]
@@ -35,15 +26,8 @@ pub enum Depth {
 pub fn checks(row: &QueueRow, depth: Depth) -> Result<Vec<Check>> {
     let name = relation::display_name(row.table);
     let filling = Filling { table: &name, number: row.number, max_bytes: guc::max_payload_bytes() };
-    let Some(table) = catalog::table(row.table)? else {
+    let Some(facts) = Facts::of(row.table)? else {
         return Ok(Vec::new());
-    };
-    let facts = Facts {
-        table,
-        columns: catalog::columns(row.table)?,
-        indexes: catalog::indexes(row.table)?,
-        triggers: catalog::triggers(row.table)?,
-        constraints: catalog::constraints(row.table)?,
     };
     let mut checks = vec![kind(&facts), columns(&facts, &filling), key(&facts, &name), defaults(&facts, &filling)];
     checks.extend(time_zones(&facts));
@@ -55,6 +39,7 @@ pub fn checks(row: &QueueRow, depth: Depth) -> Result<Vec<Check>> {
     checks.extend(indexes(&facts, &filling));
     checks.push(hindrances(&facts));
     checks.push(storage(&facts, &name));
+    checks.push(way(&facts));
     checks.push(triggers(&facts, &filling));
     checks.push(upkeep(row, &facts));
     checks.extend(row_security(&facts));
@@ -228,6 +213,14 @@ fn storage(facts: &Facts, name: &str) -> Check {
             "no room for the versions of a row on its page, or vacuum comes late",
             gaps::set_storage(name, &unset) + ";",
         ),
+    }
+}
+
+/// Not wrong in itself: what the executor is needed for is the owner's own.
+fn way(facts: &Facts) -> Check {
+    match path::of(facts) {
+        Ok(_) => Check::well("access", "direct"),
+        Err(why) => Check::well("access", format!("through the executor, slower: {why}")),
     }
 }
 
