@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # `make test` and `make soak`: runs qflow's tests on each of the PostgreSQL versions given, for developers and for CI.
 #   tools/test.sh [MAJOR…]        without arguments: all pinned versions; with PG_CONFIG=path that PostgreSQL only
-# SUITE="rust golden isolation docs preloaded process client" runs only those; TEST=pattern only the tests whose name matches.
+# SUITE="rust golden isolation docs preloaded executor process client" runs only those; TEST=pattern only the tests whose name matches.
 # QFLOW_SOAK=1 runs the process tests in full and at soak size on every version.
 #   rust       #[pg_test], through cargo pgrx test
 #   golden     tests/pg_regress/sql/*.sql against expected/*.out
@@ -9,6 +9,8 @@
 #   docs       the examples in README.md and docs/*.md, through tests/docs/run.py
 #   preloaded  golden and isolation once more with qflow in shared_preload_libraries: floors in shared memory, no worker,
 #              which would take part; on the newest version
+#   executor   golden and isolation once more with qflow.direct_access off, so that jobs are reached by SQL; on the newest
+#              version
 #   process    tests/process with pytest; on all but the newest version only tests marked every_version
 #   client     the tests of client/ with cargo test; on all but the newest version only those in CLIENT_EVERY_VERSION, on the
 #              newest the contract tests through a pooler too
@@ -18,7 +20,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/server.sh"
 
-SUITES=${SUITE:-rust golden isolation docs preloaded process client}
+SUITES=${SUITE:-rust golden isolation docs preloaded executor process client}
 # One of each kind: calls, transactions, consumer, pipeline, failures, a server that is killed.
 CLIENT_EVERY_VERSION=(jobs_end_in_each_way commit_together wait_ends never_more_jobs batches_by_size errors_panics server_was_killed)
 PATTERN=${TEST:-}
@@ -86,7 +88,7 @@ run_files() {
     { psql -Xq -c 'DROP DATABASE IF EXISTS qflow_test' -c 'CREATE DATABASE qflow_test' &&
       psql -Xq -d qflow_test -c 'CREATE EXTENSION qflow'; } >"$out/create.log" 2>&1 || why="no database: $(head -n 1 "$out/create.log")"
     if [ -z "$why" ]; then
-      LD_LIBRARY_PATH=$LIBRARIES "$program" --use-existing --bindir="$BINDIR" --inputdir="$folder" --outputdir="$out" \
+      PG_ABS_SRCDIR=$folder LD_LIBRARY_PATH=$LIBRARIES "$program" --use-existing --bindir="$BINDIR" --inputdir="$folder" --outputdir="$out" \
         --host="$PGHOST" --port="$PGPORT" --user="$PGUSER" --dbname=qflow_test "$name" >"$out/run.log" 2>&1 </dev/null || why="differs from expected/$name.out"
       psql -XAtq -d qflow_test -f "$ROOT/tests/verify_all.sql" >"$out/verify.log" 2>&1 || why="${why:+$why; }verify could not run"
       if [ -s "$out/verify.log" ]; then why="${why:+$why; }verify finds faults"; fi
@@ -224,7 +226,7 @@ run_version() {
   flock -n 9 || { say "waiting for another run on PostgreSQL $MAJOR"; flock 9; }
   say "== PostgreSQL $("$PG_CONFIG_PATH" --version | sed 's/PostgreSQL //') =="
   if wanted rust; then run_rust; fi
-  if wanted golden || wanted isolation || wanted docs || wanted preloaded || wanted process || wanted client; then
+  if wanted golden || wanted isolation || wanted docs || wanted preloaded || wanted executor || wanted process || wanted client; then
     say "PostgreSQL $MAJOR: installing the build without tests"
     if ! LOG=$LOGS/install.log "$ROOT/tools/install.sh" debug "$MAJOR"; then
       record install 0 1 $((SECONDS - start)) "the other suites did not run, see target/log/pg$MAJOR/install.log"
@@ -265,6 +267,7 @@ run_on_server() {
   local preload=("shared_preload_libraries = 'qflow'" "qflow.worker = off" "qflow.exact_counts = on" "qflow.max_queues = 1000" "qflow.max_databases = 200")
   if wanted golden || wanted isolation || wanted docs; then with_server server -- run_sql_and_docs; fi
   if wanted preloaded && [ "$QFLOW_FULL" = 1 ]; then with_server preloaded "${preload[@]}" -- run_sql_files -preloaded; fi
+  if wanted executor && [ "$QFLOW_FULL" = 1 ]; then with_server executor "qflow.direct_access = off" -- run_sql_files -executor; fi
   if wanted process; then run_process; fi
   if wanted client; then with_server client-server "shared_preload_libraries = 'qflow'" "max_worker_processes = 100" "max_connections = 300" "qflow.max_databases = 200" -- run_client; fi
 }

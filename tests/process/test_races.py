@@ -23,9 +23,12 @@ def consume(number, db, workflow):
 
 
 @pytest.mark.every_version
-def test_no_job_is_claimed_twice_or_lost(db):
+@pytest.mark.parametrize("direct", ["on", "off"])
+def test_no_job_is_claimed_twice_or_lost(db, direct):
+    """Whether jobs are reached directly or through the executor."""
     count = sized(20_000, 200_000)
     db.execute("SELECT qflow.create_queue('jobs')")
+    db.execute(f"ALTER DATABASE qflow_test SET qflow.direct_access = {direct}")
     db.execute("ALTER DATABASE qflow_test SET qflow.sweep = off")
     with db.connect() as c:
         ids = load(c, "jobs", count)

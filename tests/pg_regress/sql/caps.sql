@@ -11,6 +11,8 @@ INSERT INTO q (data) SELECT '{}' FROM generate_series(1, 20);
 SELECT count(*) FROM qflow.fetch('q', 5);
 SELECT qflow.fetch('q', 6);
 SELECT qflow.fetch('q', 1, 6);
+SELECT qflow.ack_and_fetch('q', '{}', '{}', 6);
+SELECT qflow.ack_and_fetch('q', '{}', '{}', 1, 6);
 -- the default of both is the batch size, and the cap ends it
 SELECT count(*), max(batch_no) FROM qflow.fetch('q');
 RESET qflow.max_demand;
@@ -27,6 +29,7 @@ SELECT qflow.retry_failed('q', ARRAY[1, 2, 3, 4]);
 SELECT qflow.requeue('q', ARRAY[1, 2, 3, 4], ARRAY[7]);
 SELECT qflow.fail('q', ARRAY[1, 2, 3, 4], ARRAY[7]);
 SELECT qflow.release('q', ARRAY[1, 2, 3], ARRAY[7, 7, 7, 7]);
+SELECT qflow.ack_and_fetch('q', ARRAY[1, 2, 3, 4], ARRAY[7]);
 SELECT qflow.settle('q', (SELECT jsonb_agg(jsonb_build_object('id', i, 'lease', 7, 'outcome', 'ack')) FROM generate_series(1, 4) AS i));
 SELECT qflow.enqueue_batch('q', ARRAY['1']::jsonb[], ARRAY['1', '2', '3', '4']::jsonb[]);
 \set VERBOSITY default

@@ -102,6 +102,8 @@ INSERT INTO call (function, sql) SELECT relname, format('SELECT pg_catalog.count
 -- every trigger: of the queue's table, and the registry's (which only a superuser's own statement fires)
 INSERT INTO call (function, sql) VALUES ('return_job', 'UPDATE evil.mine SET status = ''pending'' WHERE status OPERATOR(pg_catalog.=) ''completed'''), ('return_job', 'UPDATE evil.mine SET priority = 3 WHERE id OPERATOR(pg_catalog.<) 9'),
     ('return_job', 'INSERT INTO evil.mine (data, enqueued_xid) VALUES (''1'', ''3'')'), ('enqueued_xid', 'INSERT INTO evil.mine (data) VALUES (''1''), (''2'')'), ('registry_changed', 'UPDATE qflow.queue SET paused = paused'), ('registry_changed', 'DELETE FROM qflow.workflow WHERE false');
+-- one that is accepted whole, after the fetches
+INSERT INTO call (nr, function, sql) VALUES (4, 'ack_and_fetch', 'SELECT f.id FROM (SELECT m.id, m.lease FROM evil.mine AS m WHERE m.status OPERATOR(pg_catalog.=) ''in_progress'' LIMIT 1) AS h, LATERAL qflow.ack_and_fetch(''mine'', ARRAY[h.id], ARRAY[h.lease], 2) AS f');
 UPDATE call SET nr = nr + 1000000 WHERE function ~ '^drop_';
 CREATE TABLE answer (round text, function name, got text);
 GRANT ALL ON call, answer TO PUBLIC;

@@ -116,6 +116,7 @@ INSERT INTO public.q (data) VALUES ('3'), ('4');
 SELECT 'plain insert', pg_catalog.count(1) FROM public.q;
 UPDATE public.q SET status = 'pending' WHERE id OPERATOR(pg_catalog.=) 9;
 SELECT 'fetched next', f.id FROM qflow.fetch('q', 1) AS f;
+SELECT 'ack_and_fetch', f.id, f.resources FROM qflow.ack_and_fetch('q', '{3}', ARRAY[:lease], 1, 1, '{"memory_gb": 1}') AS f;
 SELECT 'expires', pg_catalog.count(1) FROM qflow.extend('q', ARRAY[:l], 1);
 SELECT pg_catalog.pg_sleep(0.005);
 SELECT 'reap', r.queue, r.returned, r.failed FROM qflow.reap() AS r;

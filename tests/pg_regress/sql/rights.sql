@@ -43,6 +43,7 @@ INSERT INTO call (sql) VALUES
     ('SELECT qflow.fail(''q'', ''{1}'', ARRAY[leases()])'), ('SELECT qflow.release(''q'', ''{1}'', ARRAY[leases()])'),
     ('SELECT * FROM qflow.settle(''q'', ''[]'')'), ('SELECT * FROM qflow.settle(''q'', ''[{"id": 1, "lease": 1, "outcome": "ack"}]'')'),
     ('SELECT * FROM qflow.extend(''q'', ARRAY[leases()])'),
+    ('SELECT * FROM qflow.ack_and_fetch(''q'', ''{}'', ''{}'')'), ('SELECT * FROM qflow.ack_and_fetch(''q'', ''{1}'', ARRAY[leases()])'),
     ('SELECT * FROM qflow.reap()'),
     ('SELECT * FROM qflow.verify(''q'')'),
     ('SELECT qflow.alter_queue(''q'', retries => 7)'), ('SELECT qflow.alter_queue(''q'')'), ('SELECT qflow.pause_queue(''q'')'), ('SELECT qflow.resume_queue(''q'')'),

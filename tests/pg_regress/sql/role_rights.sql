@@ -61,6 +61,7 @@ INSERT INTO call (sql) VALUES
     ('SELECT qflow.fail(''%1$s'', ARRAY[%2$s], ARRAY[%3$s])'), ('SELECT qflow.release(''%1$s'', ARRAY[%2$s], ARRAY[%3$s])'),
     ('SELECT * FROM qflow.settle(''%1$s'', jsonb_build_array(jsonb_build_object(''id'', %2$s, ''lease'', %3$s, ''outcome'', ''ack'')), true)'),
     ('SELECT * FROM qflow.extend(''%1$s'', ARRAY[%3$s])'),
+    ('SELECT * FROM qflow.ack_and_fetch(''%1$s'', ARRAY[%2$s], ARRAY[%3$s])'),
     ('SELECT qflow.create_queue(''%1$s'', if_not_exists => true)'), ('SELECT qflow.create_workflow(''%1$s'', ''%1$s'', if_not_exists => true)'),
     ('UPDATE %1$s SET status = ''pending'' WHERE id = %2$s'), ('DELETE FROM %1$s'), ('TRUNCATE %1$s'),
     -- to look
