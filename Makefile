@@ -15,8 +15,8 @@ check: setup ## format, clippy on 14-18, documentation, layer rules, install scr
 	@tools/check.sh $(PG)
 soak: setup ## all tests, the long ones at full size, on every version
 	@QFLOW_SOAK=1 PG_CONFIG="$(PG_CONFIG)" tools/test.sh $(PG)
-bench: setup ## qflow beside its peers and beside plain SQL, report in target/bench; QUICK=1 for a short run
-	@tools/bench.sh compare target/bench $(if $(QUICK),--quick)
+bench: setup ## qflow beside its peers and plain SQL, report in target/bench; QUICK=1 short, CHECK=1 fails when ratios got worse
+	@tools/bench.sh compare target/bench $(if $(QUICK),--quick) $(if $(CHECK),--check) $(if $(ONLY),--only $(ONLY))
 	@tools/bench.sh client $(if $(QUICK),2000,20000)
 bench-latency: setup ## how soon a waiting consumer has a job, beside one that polls; ROUNDS=1000
 	@tools/bench.sh latency $(or $(ROUNDS),1000)

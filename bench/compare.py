@@ -1,156 +1,125 @@
-"""qflow beside its peers and beside what no queue can go beyond: one table, everything measured in the same run.
+"""qflow beside its peers and beside what no queue can go beyond: one report, everything measured in the same run.
 
-  make bench [QUICK=1]
+  make bench [QUICK=1] [CHECK=1]
 
-Needs PGHOST, PGPORT, PGUSER and PGDATABASE of a durable server that preloads qflow, and the right to read its backends'
-/proc. In each cell one factor differs from the base cell. The rounds of all queues are interleaved, so that what disturbs the
-machine disturbs all; figures are medians over the rounds, the spread beside them. Writes bench.md and bench.csv into the
-folder given.
+Needs PGHOST, PGPORT, PGUSER and PGDATABASE of a durable server that preloads qflow (tools/bench.sh), and the right to read
+its backends' /proc. The rounds of all queues are interleaved, so that what disturbs the machine disturbs all. With --check
+it fails when a ratio is worse than the one in recorded.csv.
 """
 import argparse
-import csv
+import contextlib
 import pathlib
-import statistics
 import sys
 import time
-from dataclasses import dataclass
 
-import psycopg
-
+import ceilings
+import cells
+import check
+import depth
+import elsewhere
+import figures
+import peers_graphile
+import peers_pgmq
+import peers_pgq
+import peers_procrastinate
 import queues
-
-ROUNDS = 5
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One row of factors. The base cell: a batch of 100 jobs of 100 bytes, one consumer."""
-    batch: int = 100
-    size: int = 100
-
-    @property
-    def label(self):
-        return f"batch {self.batch}, {self.size} B"
+import report
+import rounds
+import trend
 
 
-CELLS = [Cell(), Cell(batch=16), Cell(batch=1), Cell(size=4_096)]
-
-
-@dataclass
-class Figures:
-    """Of one round: by job, but for the times of the calls."""
-    jobs_per_second: float
-    cpu_us: float
-    wal_bytes: float
-    calls: dict
-
-
-def cpu_ns(pid):
-    """What a process has spent on a processor."""
-    return int(pathlib.Path(f"/proc/{pid}/schedstat").read_text().split()[0])
-
-
-def lsn(c):
-    return int(c.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()[0])
-
-
-def measure(c, queue, cell, jobs):
-    """One round: `jobs` jobs that were put in before."""
-    pid, calls = c.info.backend_pid, {}
-    for _ in range(3):  # plans are made, caches filled
-        for _ in queue.step(c, cell.batch):
-            pass
-    wal, cpu, begin = lsn(c), cpu_ns(pid), time.perf_counter()
-    for _ in range(jobs // cell.batch):
-        for name, took in queue.step(c, cell.batch):
-            calls.setdefault(name, []).append(took * 1_000)
-    seconds = time.perf_counter() - begin
-    done = jobs // cell.batch * cell.batch
-    return Figures(done / seconds, (cpu_ns(pid) - cpu) / 1_000 / done, (lsn(c) - wal) / done, calls)
-
-
-def peers():
+def everyone(c):
     """Those that can be measured here, and a line for each that cannot."""
-    found = [queues.Qflow(), queues.ByKey(), queues.Insert(), queues.Copy()]
-    missing = ["PgQ, graphile-worker, procrastinate"]
-    if (sql := queues.Pgmq.sql()) is None:
-        return found, ["pgmq: its crate was not fetched", *missing]
-    with psycopg.connect(autocommit=True) as c:
-        c.execute("CREATE SCHEMA IF NOT EXISTS pgmq")
-        c.execute(sql)
-    return [found[0], queues.Pgmq("archive"), queues.Pgmq("delete"), *found[1:]], missing
+    own, missing = [queues.Qflow()], []
+    if queues.QflowBoth.exists(c):
+        own.append(queues.QflowBoth())
+    else:
+        missing.append("qflow.ack_and_fetch: this build has none")
+    peers = []
+    for peer in (peers_pgmq, peers_pgq, peers_graphile, peers_procrastinate):
+        found, why = peer.install(c)
+        peers += found
+        missing += [why] if why else []
+    producers = [ceilings.EnqueueBatch(), ceilings.Insert(), ceilings.InsertSeed(), ceilings.Copy()]
+    return own + peers + [ceilings.ByKey(), ceilings.Commits()] + producers, missing
 
 
-def run(found, cell, rounds, jobs):
-    """{queue: [Figures]}"""
-    figures = {queue.name: [] for queue in found}
-    for at in range(rounds):
-        for queue in found[at % len(found):] + found[:at % len(found)]:
-            with psycopg.connect(autocommit=True) as c:
-                queue.fill(c, jobs + 3 * cell.batch, cell.size)
-            with psycopg.connect(autocommit=True) as c:
-                figures[queue.name].append(measure(c, queue, cell, jobs))
-        print(f"{cell.label}: round {at + 1} of {rounds}", file=sys.stderr, flush=True)
-    return figures
+def takes_part(queue, cell, scale):
+    wide = cell.wide and (scale.wide or cell == cells.BASE or isinstance(queue, ceilings.Commits))
+    both = cell.batch == 1 and isinstance(queue, queues.QflowBoth)
+    return (queue.core or wide or both) and (queue.fails or not cell.failing)
 
 
-def percentile(calls, part):
-    return sorted(calls)[min(len(calls) - 1, int(len(calls) * part))]
+def run_cell(admins, cell, found, scale, say):
+    """The lines of a cell. Queues are made anew for it; what its earlier rounds left stays where the queue keeps it."""
+    made, results = [], {queue.name: [] for queue in found}
+    try:
+        for queue in found:
+            made.append(queue)
+            c = admins[queue.name]
+            queue.create(c)
+            if cell.history:
+                queue.add_history(c, scale.many)
+            if cell.backlog:
+                queue.fill(c, scale.many, cell.size)
+        for at in range(scale.rounds):
+            for queue in found[at % len(found):] + found[:at % len(found)]:
+                results[queue.name].append(rounds.run(admins[queue.name], queue, cell, scale.jobs(cell, queue)))
+            say(f"{cell.label}: round {at + 1} of {scale.rounds}")
+    finally:
+        for queue in made:
+            queue.drop(admins[queue.name])
+    return [figures.of_cell(cell, queue, results[queue.name]) for queue in found]
 
 
-def rows(cell, figures):
-    """A line of the report for each queue; ratios are qflow's CPU time to its."""
-    middle = {name: statistics.median(f.cpu_us for f in found) for name, found in figures.items()}
-    base = middle[queues.Qflow.name]
-    for name, found in figures.items():
-        cpu = [f.cpu_us for f in found]
-        take, finish = ([ms for f in found for ms in f.calls.get(call, [])] for call in ("take", "finish"))
-        yield {
-            "cell": cell.label,
-            "queue": name,
-            "jobs/s": round(statistics.median(f.jobs_per_second for f in found)),
-            "CPU us/job": round(middle[name], 2),
-            "CPU spread": f"{min(cpu):.2f}-{max(cpu):.2f}",
-            "qflow's CPU / its": round(base / middle[name], 2),
-            "WAL B/job": round(statistics.median(f.wal_bytes for f in found)),
-            "take p50/p99 ms": f"{percentile(take, 0.5):.2f}/{percentile(take, 0.99):.2f}",
-            "finish p50/p99 ms": f"{percentile(finish, 0.5):.2f}/{percentile(finish, 0.99):.2f}" if finish else "",
-        }
-
-
-def markdown(c, lines, missing, found):
-    setting = "SELECT name || ' ' || setting FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit', 'full_page_writes')"
+def setting(c, scale):
+    names = ["shared_buffers", "fsync", "synchronous_commit", "full_page_writes", "wal_compression", "autovacuum"]
     version = c.execute("SELECT current_setting('server_version')").fetchone()[0]
-    settings = ", ".join(row[0] for row in c.execute(setting).fetchall())
-    yield f"# qflow beside its peers\n\nPostgreSQL {version}; {settings}; one consumer on one connection, prepared statements.\n"
-    yield "CPU is that of the consumer's backend. Medians over interleaved rounds of one run; compare ratios, not times.\n"
-    header = list(lines[0])
-    yield "| " + " | ".join(header) + " |\n|" + "---|" * len(header)
-    yield from ("| " + " | ".join(str(line[name]) for name in header) + " |" for line in lines)
-    yield "\nWhat is done: " + "; ".join(f"{queue.name}: history {queue.history}" for queue in found) + "."
-    yield "\nNot measured: " + "; ".join(missing) + "."
+    values = ", ".join(f"{name} {c.execute('SELECT current_setting(%s)', (name,)).fetchone()[0]}" for name in names)
+    return (f"PostgreSQL {version}; {values}. {scale.rounds} rounds a cell; a batch of 100 jobs of 100 B, one consumer, unless the cell "
+            f"says otherwise; backlog and history are {scale.many:,} jobs. Prepared statements, each a transaction of its own. The "
+            f"tables of every queue are vacuumed and analysed before each round, and analysed again when it is filled.")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("--quick", action="store_true", help="fewer jobs and rounds")
+    parser.add_argument("--quick", action="store_true", help="fewer jobs, rounds and cells")
+    parser.add_argument("--check", action="store_true", help="fail when a ratio is worse than recorded")
+    parser.add_argument("--only", help="cells, by key, with commas between")
     arguments = parser.parse_args()
-    rounds, jobs = (3, 2_000) if arguments.quick else (ROUNDS, 10_000)
-    found, missing = peers()
-    with psycopg.connect(autocommit=True) as c:
-        c.execute("CREATE EXTENSION IF NOT EXISTS qflow")
-        for queue in found:
-            queue.create(c)
-        lines = [line for cell in CELLS for line in rows(cell, run(found, cell, rounds, jobs))]
-        text = "\n".join(markdown(c, lines, missing, found)) + "\n"
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    (arguments.folder / "bench.md").write_text(text)
-    with open(arguments.folder / "bench.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, list(lines[0]))
-        writer.writeheader()
-        writer.writerows(lines)
+    scale = cells.QUICK if arguments.quick else cells.FULL
+    only = arguments.only.split(",") if arguments.only else None
+    chosen = [cell for cell in cells.CELLS if (cell.key in only if only else cell.quick or not arguments.quick)]
+    begin = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        c = stack.enter_context(queues.connect())
+        for extension in ("qflow", "pg_walinspect"):
+            c.execute(f"CREATE EXTENSION IF NOT EXISTS {extension}")
+        elsewhere.create(c)
+        found, missing = everyone(c)
+        admins = {queue.name: stack.enter_context(queue.connect()) for queue in found}
+        core = [queue for queue in found if queue.core]
+        # The long parts last; a line for each round, with how many are left.
+        left = len(chosen) * scale.rounds + (0 if arguments.only else len(trend.CELLS) * (3 if scale.rounds > 3 else 1) * len(core) + 3)
+
+        def say(text):
+            nonlocal left
+            left -= 1
+            print(f"{time.monotonic() - begin:5.0f} s  {text}; {left} rounds left", file=sys.stderr, flush=True)
+
+        lines = []
+        for cell in chosen:
+            lines += run_cell(admins, cell, [queue for queue in found if takes_part(queue, cell, scale)], scale, say)
+        depths = [] if arguments.only else list(depth.lines(c, scale.many, say))
+        trends = [] if arguments.only else list(trend.lines(c, core, scale, say))
+        notes = [(queue.name, f"{queue.note}; history {queue.history_kept}") for queue in found]
+        text, ratios = report.write(arguments.folder, setting(c, scale), chosen, lines, trends, depths, notes, missing)
     print(text)
+    if only:  # what was not asked for is not missing
+        ratios = [(target, value) for target, value in ratios if value is not None]
+    if arguments.check and (bad := list(check.worse(ratios, check.recorded()))):
+        sys.exit("worse than recorded:\n  " + "\n  ".join(bad))
 
 
 if __name__ == "__main__":

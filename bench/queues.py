@@ -1,133 +1,120 @@
-"""What is measured: qflow, its peers through their own recommended batch calls, and ceilings that no queue can go beyond.
+"""qflow, as what is measured, and what every queue here has in common."""
+import psycopg
 
-Each is filled with jobs, and then takes and finishes a batch of them per call of `step`. `step` yields (name, seconds) of
-each statement.
-"""
-import os
-import pathlib
-import time
+from statements import FILL, filling, timed
 
 
-def timed(c, statement, args):
-    """Rows of a prepared statement, and how long it took, in seconds."""
-    begin = time.perf_counter()
-    cursor = c.execute(statement, args, prepare=True)
-    rows = cursor.fetchall() if cursor.description else None
-    return rows, time.perf_counter() - begin
+class Queue:
+    """A queue is filled with jobs; then `step` takes a batch and finishes it. One consumer has one connection and one `mine`, a
+    dict for what it keeps from step to step."""
 
+    name = history_kept = ""
+    note = ""  # for the report: what is called, and whose recommendation that is
+    core = False  # measured in all cells
+    batches = True  # false: it takes jobs one at a time only
+    fails = False  # it can give single jobs of a batch back
 
-# About so many bytes that do not compress.
-FILL = """SELECT jsonb_build_object('n', n, 'pad', left(
-    (SELECT string_agg(md5(piece || random()::text || n), '') FROM generate_series(0, %s / 32) AS piece), %s)) FROM generate_series(1, %s) AS n"""
+    def connect(self):
+        """An ordinary connection: a transaction for each statement, durable as the server is."""
+        return connect()
 
-
-def filling(jobs, size):
-    """The arguments of FILL."""
-    return size, size, jobs
-
-
-class Qflow:
-    """fetch, ack; completed jobs are kept in the table, as by default."""
-
-    name, history = "qflow fetch + ack", "kept in the table"
+    def size_batches(self, batch):
+        """The batch of the cell, for a queue that has to know it when it is filled."""
 
     def create(self, c):
-        c.execute("SELECT qflow.create_queue('bench_qflow')")
+        raise NotImplementedError
+
+    def drop(self, c):
+        raise NotImplementedError
+
+    def relations(self, c):
+        """Its tables, whose growth and updates are counted and which are vacuumed and analysed before each round."""
+        raise NotImplementedError
 
     def fill(self, c, jobs, size):
-        c.execute(f"INSERT INTO bench_qflow (data) {FILL}", filling(jobs, size))
+        raise NotImplementedError
 
-    def step(self, c, batch):
-        rows, took = timed(c, "SELECT id, lease, data, attempt FROM qflow.fetch('bench_qflow', %s)", (batch,))
-        yield "take", took
-        ids, leases = [row[0] for row in rows], [row[1] for row in rows]
-        (done,), took = timed(c, "SELECT qflow.ack('bench_qflow', %s, %s)", (ids, leases))
-        assert done[0] == len(rows) == batch
-        yield "finish", took
+    def add_history(self, c, jobs):
+        """Jobs that are done, as many; nothing where none are kept."""
+
+    def step(self, c, batch, failing, mine):
+        """(how many jobs it finished, {call: seconds})"""
+        raise NotImplementedError
+
+    def leave(self, c, mine):
+        """A consumer stops, after the measurement."""
+
+    def look_after(self, c):
+        """What has to run now and then."""
 
 
-class Pgmq:
-    """read, then archive or delete, by the arrays of its SQL interface; a visibility timeout of a minute."""
+class Qflow(Queue):
+    name, history_kept, core, fails = "qflow fetch + ack", "kept in the table", True, True
+    note = "qflow.fetch, qflow.ack; failed ones by qflow.requeue"
+    table = "bench_qflow"
 
-    def __init__(self, end):
-        self.end, self.queue = end, f"bench_{end}"
-        self.name = f"pgmq read + {end}"
-        self.history = {"archive": "moved to its archive", "delete": "none"}[end]
+    def create(self, c):
+        c.execute("SELECT qflow.create_queue(%s)", (self.table,))
+
+    def drop(self, c):
+        c.execute("SELECT qflow.drop_queue(%s, false)", (self.table,))
+
+    def relations(self, c):
+        own = "SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'qflow'::regnamespace AND relkind = 'r'"
+        return [self.table, *(row[0] for row in c.execute(own))]
+
+    def fill(self, c, jobs, size):
+        c.execute(f"INSERT INTO {self.table} (data) {FILL}", filling(jobs, size))
+
+    def add_history(self, c, jobs):
+        c.execute(f"INSERT INTO {self.table} (data, status) SELECT payload, 'completed' FROM ({FILL}) AS f (payload)", filling(jobs, 100))
+
+    def take(self, c, batch):
+        return timed(c, f"SELECT id, lease, data, attempt FROM qflow.fetch('{self.table}', %s)", (batch,))
+
+    def step(self, c, batch, failing, mine):
+        rows, took = self.take(c, batch)
+        calls = {"take": took}
+        again = [row for row in rows if failing and row[0] % 10 == 0 and row[3] == 1]
+        done = [row for row in rows if row not in again] if again else rows
+        if again:
+            requeue = f"SELECT qflow.requeue('{self.table}', %s, %s, 'once', 0)"
+            (count,), calls["give back"] = timed(c, requeue, self.pairs(again))
+            assert count[0] == len(again)
+        if done:
+            (count,), calls["finish"] = timed(c, f"SELECT qflow.ack('{self.table}', %s, %s)", self.pairs(done))
+            assert count[0] == len(done)
+        return len(done), calls
 
     @staticmethod
-    def sql():
-        """The text of its installation, from the crate that carries it; None where it was not fetched."""
-        cargo = pathlib.Path(os.environ.get("CARGO_HOME") or pathlib.Path.home() / ".cargo")
-        found = sorted(cargo.glob("registry/src/*/pgmq-0.34.0-alpha.7/src/install/embedded/sql/pgmq.sql"))
-        return found[0].read_text() if found else None
+    def pairs(rows):
+        return [row[0] for row in rows], [row[1] for row in rows]
 
-    def create(self, c):
-        c.execute("SELECT pgmq.create(%s)", (self.queue,))
-
-    def fill(self, c, jobs, size):
-        c.execute(f"SELECT count(*) FROM pgmq.send_batch(%s, ARRAY({FILL}))", (self.queue, *filling(jobs, size)))
-
-    def step(self, c, batch):
-        rows, took = timed(c, "SELECT msg_id, message FROM pgmq.read(%s, 60, %s)", (self.queue, batch))
-        yield "take", took
-        ids = [row[0] for row in rows]
-        done, took = timed(c, f"SELECT pgmq.{self.end}(%s, %s::bigint[])", (self.queue, ids))
-        assert len(done) == len(rows) == batch
-        yield "finish", took
+    def look_after(self, c):
+        timed(c, "SELECT * FROM qflow.reap()")
 
 
-class ByKey:
-    """A ceiling: two statements by primary key, for a table with nothing else."""
+class QflowBoth(Qflow):
+    """One call that settles the batch before and takes the next."""
 
-    name, history = "ceiling: two UPDATEs by key", "kept in the table"
+    name, core, fails = "qflow ack_and_fetch", True, False
+    note = "qflow.ack_and_fetch"
+    table = "bench_qflow_both"
 
-    def create(self, c):
-        c.execute("CREATE TABLE bench_by_key (id bigserial PRIMARY KEY, data jsonb NOT NULL, status text NOT NULL DEFAULT 'pending')")
-        self.next = 1
+    @staticmethod
+    def exists(c):
+        return c.execute("SELECT to_regproc('qflow.ack_and_fetch') IS NOT NULL").fetchone()[0]
 
-    def fill(self, c, jobs, size):
-        c.execute(f"INSERT INTO bench_by_key (data) {FILL}", filling(jobs, size))
+    def step(self, c, batch, failing, mine):
+        call = f"SELECT id, lease, data, attempt FROM qflow.ack_and_fetch('{self.table}', %s::bigint[], %s::bigint[], %s)"
+        done = mine.get("rows", [])
+        mine["rows"], took = timed(c, call, (*self.pairs(done), batch))
+        return len(done), {"take": took}
 
-    def step(self, c, batch):
-        ids = list(range(self.next, self.next + batch))
-        self.next += batch
-        change = "UPDATE bench_by_key SET status = %s WHERE id = ANY (%s) RETURNING id, data"
-        rows, took = timed(c, change, ("in_progress", ids))
-        assert len(rows) == batch
-        yield "take", took
-        _, took = timed(c, "UPDATE bench_by_key SET status = %s WHERE id = ANY (%s)", ("completed", ids))
-        yield "finish", took
-
-
-class Insert:
-    """A ceiling: the same rows put into a queue's table by one prepared INSERT."""
-
-    name, history = "ceiling: INSERT into the queue", "kept in the table"
-
-    def create(self, c):
-        c.execute("SELECT qflow.create_queue('bench_insert')")
-
-    def fill(self, c, jobs, size):
-        self.row = '{"n": 1, "pad": "' + os.urandom(size // 2).hex() + '"}'
-
-    def step(self, c, batch):
-        _, took = timed(c, "INSERT INTO bench_insert (data) SELECT unnest(%s::jsonb[])", ([self.row] * batch,))
-        yield "take", took
+    def leave(self, c, mine):
+        if mine.get("rows"):
+            c.execute(f"SELECT qflow.ack('{self.table}', %s, %s)", self.pairs(mine["rows"]))
 
 
-class Copy:
-    """A ceiling: the same rows by COPY."""
-
-    name, history = "ceiling: COPY into the queue", "kept in the table"
-
-    def create(self, c):
-        c.execute("SELECT qflow.create_queue('bench_copy')")
-
-    fill = Insert.fill
-
-    def step(self, c, batch):
-        begin = time.perf_counter()
-        with c.cursor() as cursor, cursor.copy("COPY bench_copy (data) FROM STDIN") as rows:
-            for _ in range(batch):
-                rows.write_row((self.row,))
-        yield "take", time.perf_counter() - begin
+def connect():
+    return psycopg.connect(autocommit=True)
