@@ -61,14 +61,13 @@ impl ById<'_> {
         while !left.is_empty() {
             let _snapshot = Latest::take();
             let mut writer = Writer::begin(self.heap);
-            let mut changed = Vec::new();
+            let mut changed = None;
             self.each(&left, |id, row| {
-                if act(&mut writer, id, row) == Met::Changed {
-                    changed.push(id);
-                }
-                true
+                changed = (act(&mut writer, id, row) == Met::Changed).then_some(id);
+                changed.is_none()
             });
-            left = changed;
+            // From there on, not behind what comes after it: whoever locks in another order can deadlock.
+            left = changed.map_or_else(Vec::new, |from| left.split_off(left.partition_point(|id| *id < from)));
         }
     }
 }

@@ -170,7 +170,9 @@ impl<'h> Writer<'h> {
         // SAFETY: the scan keeps the page pinned; the new row is a copy of what `found` points to.
         unsafe {
             let new = found.patched(self.heap, patch);
-            self.put(found.tid(), new, Wait::Yes)
+            let met = self.put(found.tid(), new, Wait::Yes);
+            pg_sys::heap_freetuple(new);
+            met
         }
     }
 

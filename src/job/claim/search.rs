@@ -117,7 +117,10 @@ impl Search {
             let choice = Choice { due: &self.due, fresh: &self.fresh.found, fresh_complete: self.fresh.is_complete() };
             let pick = self.picker.pick(&choice);
             if !pick.candidates.is_empty() {
-                let locked = taking.take(spi, &pick.candidates, pick.limit)?;
+                // What was tried before may be free by now: it would be taken and not be counted.
+                let is_new = |candidate: &&Candidate| !self.picker.tried.contains(&candidate.id);
+                let untried: Vec<Candidate> = pick.candidates.iter().filter(is_new).copied().collect();
+                let locked = taking.take(spi, &untried, pick.limit)?;
                 self.picker.note(&pick, |candidate| matches!(candidate.place, Place::Due(_)), &locked);
             } else if self.picker.is_full() || self.due_complete && self.fresh.is_complete() {
                 return Ok(self.picker.locked.clone());

@@ -30,6 +30,9 @@ impl<'a> Taking<'a> {
 
     /// Takes at most `limit` of the candidates, none of which is waited for; answers which.
     pub fn take(&mut self, spi: &Spi, candidates: &[Candidate], limit: usize) -> Result<IdSet> {
+        if candidates.is_empty() {
+            return Ok(IdSet::default());
+        }
         let Some(direct) = self.direct else {
             let ids: Vec<i64> = candidates.iter().map(|candidate| candidate.id).collect();
             let jobs = &self.demand.workflow.queue.jobs;

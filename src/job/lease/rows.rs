@@ -17,7 +17,7 @@ use crate::host::heap::Heap;
 use crate::host::{relation, value, xact};
 use crate::job::retry::Backoff;
 
-// Numbers of the columns, in the order of sql/schema.sql; an upgrade adds its own behind them.
+// Numbers of the columns, in the order of sql/schema.sql; RESOURCES is the last.
 const ID: usize = 1;
 const QUEUE: usize = 2;
 const LEASED_AT: usize = 3;
@@ -49,6 +49,9 @@ pub fn open() -> Result<Option<Rows>> {
     let table = relation::schema("qflow").and_then(|schema| relation::find(Some(schema), "lease"));
     let table = table.filter(|table| relation::lock_for_jobs(*table));
     let heap = table.and_then(Heap::open).ok_or_else(|| Error::not_ready("table qflow.lease is missing"))?;
+    if heap.columns() != RESOURCES {
+        return Ok(None); // of another version of the extension: it may have columns that want their defaults
+    }
     Ok(heap.primary_key().and_then(index).map(|by_id| Rows { heap, by_id }))
 }
 
