@@ -297,6 +297,14 @@ ALTER TABLE q ALTER COLUMN failure_reason SET NOT NULL, ALTER COLUMN failure_rea
 SELECT access();
 SELECT acts();
 
+\echo times with a precision are rounded
+CALL anew();
+ALTER TABLE q ALTER COLUMN updated_at TYPE timestamptz(0);
+SELECT access();
+INSERT INTO q (data) SELECT to_jsonb(n) FROM generate_series(1, 5) n;
+SELECT count(*) FROM qflow.fetch('q', 5);
+SELECT count(*) FILTER (WHERE updated_at <> date_trunc('second', updated_at)) AS between_seconds FROM q;
+
 \echo a domain: its NOT NULL acts on inserts
 CREATE DOMAIN word AS text NOT NULL;
 CALL anew();
