@@ -11,10 +11,11 @@
 #              which would take part; on the newest version
 #   executor   golden and isolation once more with qflow.direct_access off, so that jobs are reached by SQL; on the newest
 #              version
-#   process    tests/process with pytest; on all but the newest version only tests marked every_version
+#   process    tests/process with pytest, three at a time but in a soak; on all but the newest version only tests marked
+#              every_version: one of each kind, and what differs between versions
 #   client     the tests of client/ with cargo test; on all but the newest version only those in CLIENT_EVERY_VERSION, on the
 #              newest the contract tests through a pooler too
-# Each golden and isolation test gets a fresh database, and tests/verify_all.sql runs in it afterwards.
+# Golden and isolation run beside each other, on servers of their own. Each of their tests gets a fresh database, and tests/verify_all.sql runs in it afterwards.
 # Logs and differences: target/log/pgNN. The last line is always "N passed, N failed".
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -24,28 +25,28 @@ SUITES=${SUITE:-rust golden isolation docs preloaded executor process client}
 # One of each kind: calls, transactions, consumer, pipeline, failures, a server that is killed.
 CLIENT_EVERY_VERSION=(jobs_end_in_each_way commit_together wait_ends never_more_jobs batches_by_size errors_panics server_was_killed)
 PATTERN=${TEST:-}
-RESULTS=() PASSED=0 FAILED=0 DIR=
+RESULTS=$(mktemp /tmp/qflow.XXXXXX) DIR=
 cleanup() {
-  local pid
+  local lane server pid
   [ -n "$DIR" ] || return 0
-  drop_server "$DIR/server"
+  for lane in $(jobs -p); do kill "$lane" 2>/dev/null || true; done
+  for server in "$DIR"/server-*; do drop_server "$server"; done
   for pid in "$DIR"/rust/*/postmaster.pid; do # of cargo pgrx test, when it was interrupted
     if [ -e "$pid" ]; then as_server_user "$BINDIR/pg_ctl" -D "$(dirname "$pid")" -m immediate -w -s stop || true; fi
   done
   rm -rf "$DIR"
 }
-trap cleanup EXIT
+trap 'cleanup; rm -f "$RESULTS"' EXIT
 trap 'say "interrupted"; exit 130' INT TERM HUP
 
 wanted() { case " $SUITES " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
-# record SUITE PASSED FAILED SECONDS [NOTE]
+# record SUITE PASSED FAILED SECONDS [NOTE]: into a file, since suites run beside each other.
 record() {
-  RESULTS+=("$(printf '%-4s %-19s %7s %7s %8s  %s' "$MAJOR" "$1" "$2" "$3" "$4" "${5:-}")")
-  PASSED=$((PASSED + $2)) FAILED=$((FAILED + $3))
+  printf '%-4s %-19s %7s %7s %8s  %s\n' "$MAJOR" "$1" "$2" "$3" "$4" "${5:-}" >>"$RESULTS"
   say "PostgreSQL $MAJOR $1: $2 passed, $3 failed, $4 s${5:+ ($5)}"
 }
 not_run() {
-  RESULTS+=("$(printf '%-4s %-19s %7s %7s %8s  %s' "$MAJOR" "$1" - - - "not run: $2")")
+  printf '%-4s %-19s %7s %7s %8s  %s\n' "$MAJOR" "$1" - - - "not run: $2" >>"$RESULTS"
   say "PostgreSQL $MAJOR $1: not run: $2"
 }
 
@@ -111,7 +112,6 @@ run_files() {
 
 run_docs() {
   local log=$LOGS/docs.log start=$SECONDS pages=() status=0 passed failed
-  [ -z "$PATTERN" ] || return 0
   mapfile -t pages < <(cd "$ROOT" && grep -lxE '```(sql|sh run)' README.md docs/*.md 2>/dev/null)
   [ ${#pages[@]} -gt 0 ] || { not_run docs "no examples in README.md and docs/*.md"; return; }
   (cd "$ROOT" && LOG_TAIL=100 with_progress "$log" python3 tests/docs/run.py "$BINDIR/psql" "${pages[@]}") || status=$?
@@ -140,9 +140,12 @@ other_versions() {
     fd=
   done
 }
-# run_process: a soak tells the figures of tests that passed too.
+# run_process: most tests wait most of their time, so some run beside each other. A soak tells the figures of tests that passed
+# too, undisturbed.
 run_process() {
   local log=$LOGS/process.log start=$SECONDS passed failed skipped status=0 select=() OTHERS= LOCKS=() fd
+  local beside=(-p xdist -n 3 --dist worksteal)
+  if [ "${QFLOW_SOAK:-}" = 1 ]; then beside=(); fi
   compgen -G "$ROOT/tests/process/test_*.py" >/dev/null || { not_run process "no tests in tests/process"; return; }
   if [ "$QFLOW_FULL" = 0 ]; then select=(-m every_version); fi
   other_versions
@@ -153,7 +156,7 @@ run_process() {
   say "PostgreSQL $MAJOR process: running"
   (cd "$ROOT" && QFLOW_PG_OTHERS=$OTHERS PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$PYTHON_DIR LOG_TAIL=150 with_progress "$log" python3 -m pytest tests/process -v "-rfEs$([ "${QFLOW_SOAK:-}" = 1 ] && echo P)" --tb=short \
     -p no:cacheprovider --strict-markers -o "markers=every_version: runs on every PostgreSQL version, not only the newest" \
-    "${select[@]}" ${PATTERN:+-k "$PATTERN"}) || status=$?
+    "${beside[@]}" "${select[@]}" ${PATTERN:+-k "$PATTERN"}) || status=$?
   for fd in "${LOCKS[@]}"; do exec {fd}>&-; done
   count() { sed -nE "s/^=.*[ =]([0-9]+) ($1)( |,).*/\1/p" "$log" | tail -n 1 | grep . || echo 0; }
   passed=$(count passed) skipped=$(count skipped) failed=$(($(count failed) + $(count 'errors?')))
@@ -203,10 +206,22 @@ client_tests() {
   done < <(sed -nE 's/^not run: (.*)$/\1/p' "$log" | sort | uniq -c | sed -E 's/^ *([0-9]+) (.*)$/\1 tests: \2/')
 }
 
-# run_sql_files SUFFIX: the suites' names get it.
+# run_sql_files SUFFIX LINE…: golden and isolation beside each other, each on a server of its own with these settings; the
+# suites' names get the suffix.
 run_sql_files() {
-  if [ -n "$1" ] || wanted golden; then run_files "golden$1" "$pgxs/test/regress/pg_regress" pg_regress 'sql/*.sql'; fi
-  if [ -n "$1" ] || wanted isolation; then run_files "isolation$1" "$pgxs/test/isolation/pg_isolation_regress" isolation 'specs/*.spec'; fi
+  local suffix=$1 lanes=() lane test=$pgxs/test
+  shift
+  if [ -n "$suffix" ] || wanted golden; then
+    with_server "golden$suffix" "$@" -- run_files "golden$suffix" "$test/regress/pg_regress" pg_regress 'sql/*.sql' &
+    lanes+=($!)
+  fi
+  if [ -n "$suffix" ] || wanted isolation; then
+    with_server "isolation$suffix" "$@" -- run_files "isolation$suffix" "$test/isolation/pg_isolation_regress" isolation 'specs/*.spec' &
+    lanes+=($!)
+  fi
+  for lane in "${lanes[@]}"; do
+    wait "$lane" || record "sql$suffix" 0 1 0 "a suite did not run through"
+  done
 }
 
 # run_version MAJOR FULL
@@ -239,37 +254,35 @@ run_version() {
 }
 # with_server NAME LINE… -- COMMAND…: runs the command on a server with these settings besides the usual ones.
 with_server() {
-  local name=$1 lines=("${FAST[@]}") line crashes
+  local name=$1 lines=("${FAST[@]}") line log crashes
   shift
   while [ "$1" != -- ]; do lines+=("$1"); shift; done
   shift
   while IFS= read -r line; do lines+=("$line"); done < <(test_conf)
-  if ! { make_server "$DIR/server" "${lines[@]}" && start_server "$DIR/server"; }; then
-    record "$name" 0 1 0 "it did not start"
-    drop_server "$DIR/server"
+  if ! { make_server "$DIR/server-$name" "${lines[@]}" && start_server "$DIR/server-$name"; }; then
+    record "$name" 0 1 0 "its server did not start"
+    drop_server "$DIR/server-$name"
     return
   fi
   "$@"
-  cp "$DIR/server/server.log" "$LOGS/$name.log"
-  crashes=$(grep -cE 'PANIC:|TRAP:|terminated by signal' "$LOGS/$name.log" || true)
+  log=$LOGS/$name-server.log
+  cp "$DIR/server-$name/server.log" "$log"
+  crashes=$(grep -cE 'PANIC:|TRAP:|terminated by signal' "$log" || true)
   if [ "$crashes" != 0 ]; then
-    record "$name" 0 1 0 "$crashes crashes, see target/log/pg$MAJOR/$name.log"
-    grep -E 'PANIC:|TRAP:|terminated by signal' "$LOGS/$name.log" | head -n 5
+    record "$name" 0 1 0 "$crashes crashes, see target/log/pg$MAJOR/$name-server.log"
+    grep -E 'PANIC:|TRAP:|terminated by signal' "$log" | head -n 5
   fi
-  drop_server "$DIR/server"
+  drop_server "$DIR/server-$name"
   unset PGHOST PGPORT PGUSER PGDATABASE
-}
-run_sql_and_docs() {
-  run_sql_files ''
-  if wanted docs; then run_docs; fi
 }
 run_on_server() {
   local preload=("shared_preload_libraries = 'qflow'" "qflow.worker = off" "qflow.exact_counts = on" "qflow.max_queues = 1000" "qflow.max_databases = 200")
-  if wanted golden || wanted isolation || wanted docs; then with_server server -- run_sql_and_docs; fi
-  if wanted preloaded && [ "$QFLOW_FULL" = 1 ]; then with_server preloaded "${preload[@]}" -- run_sql_files -preloaded; fi
-  if wanted executor && [ "$QFLOW_FULL" = 1 ]; then with_server executor "qflow.direct_access = off" -- run_sql_files -executor; fi
+  run_sql_files ''
+  if wanted docs && [ -z "$PATTERN" ]; then with_server docs -- run_docs; fi
+  if wanted preloaded && [ "$QFLOW_FULL" = 1 ]; then run_sql_files -preloaded "${preload[@]}"; fi
+  if wanted executor && [ "$QFLOW_FULL" = 1 ]; then run_sql_files -executor "qflow.direct_access = off"; fi
   if wanted process; then run_process; fi
-  if wanted client; then with_server client-server "shared_preload_libraries = 'qflow'" "max_worker_processes = 100" "max_connections = 300" "qflow.max_databases = 200" -- run_client; fi
+  if wanted client; then with_server client "shared_preload_libraries = 'qflow'" "max_worker_processes = 100" "max_connections = 300" "qflow.max_databases = 200" -- run_client; fi
 }
 
 # ---- which versions
@@ -289,7 +302,8 @@ done
 
 say
 printf '%-4s %-19s %7s %7s %8s\n' PG suite passed failed seconds
-printf '%s\n' "${RESULTS[@]}"
+cat "$RESULTS"
 say
-say "$PASSED passed, $FAILED failed"
-[ $FAILED = 0 ] && [ $PASSED -gt 0 ]
+read -r passed failed < <(awk '{ passed += $3; failed += $4 } END { print passed + 0, failed + 0 }' "$RESULTS")
+say "$passed passed, $failed failed"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]

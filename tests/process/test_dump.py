@@ -128,7 +128,6 @@ def test_rows_alone(make_database, fresh):
     goes_on(fresh, filled, leases_survive=False, highest=0, sweep="on")
 
 
-@pytest.mark.every_version
 def test_by_an_ordinary_role(make_database, fresh):
     """Who owns nothing but his tables can dump the database that they are in."""
     source = make_database()
@@ -146,7 +145,6 @@ def test_by_an_ordinary_role(make_database, fresh):
             db.execute("DROP ROLE tenant")
 
 
-@pytest.mark.every_version
 def test_in_place_while_consumers_are_connected(make_database):
     """An older dump over the database: a consumer whose connection outlives it gets no lease id that it got before."""
     filled = source(make_database)
@@ -168,7 +166,6 @@ def test_in_place_while_consumers_are_connected(make_database):
         c.execute("SELECT qflow.reap()")
 
 
-@pytest.mark.every_version
 def test_extension_dropped_and_made_again(make_database):
     """The new sequence gives no lease ids of the old one, also to a session that knew it."""
     db = make_database()
@@ -184,7 +181,6 @@ def test_extension_dropped_and_made_again(make_database):
             c.execute("CREATE EXTENSION qflow")
 
 
-@pytest.mark.every_version
 def test_a_dropped_table_is_not_dumped(make_database, fresh):
     """The registry's row of a table that is gone would come back as a number, and that is some other table there."""
     filled = source(make_database)

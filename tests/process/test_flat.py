@@ -7,6 +7,8 @@ import pytest
 from jobs import ack, at_most, buffers_of, buffers_of_fetch, copy, fetch, go_through, load, sized
 
 DEMAND = 100
+# Fetches measured at each end.
+MEASURED = 30
 # What the first fetch of a connection may read of them.
 CATALOGS = 3_000
 PRELOAD = "shared_preload_libraries = 'qflow'"
@@ -39,14 +41,15 @@ def first_of_a_new_connection(db):
 
 
 def go_on(db, c, rounds, feed):
-    """Measures fetches 11 to 20, goes on, measures the last ten, and the first of a new connection after each ten."""
+    """Measures some fetches near the beginning, goes on, measures the last ones, and the first of a new connection after
+    each of the two."""
     figures = []
     for at in range(rounds):
         feed()
-        if at == 20:
+        if at == 10 + MEASURED:
             new_early = first_of_a_new_connection(db)
             feed()
-        if 10 <= at < 20 or at >= rounds - 10:
+        if 10 <= at < 10 + MEASURED or at >= rounds - MEASURED:
             figures.append(measured(c))
         else:
             rows = fetch(c, "jobs", DEMAND)
@@ -54,12 +57,18 @@ def go_on(db, c, rounds, feed):
             assert ack(c, "jobs", rows) == DEMAND
     feed()
     new_late = first_of_a_new_connection(db)
-    early, late = statistics.median(figures[:10]), statistics.median(figures[10:])
+    early, late = dear(figures[:MEASURED]), dear(figures[MEASURED:])
     print(f"buffers a fetch({DEMAND}): {early:g} at first, {late:g} after {rounds * DEMAND} jobs;"
           f" the first of a new connection: {new_early} and {new_late}")
     assert late <= 1.5 * early
     assert new_late <= CATALOGS + 5 * early
     assert new_late - new_early <= early, "a new connection reads what the others are through with"
+
+
+def dear(figures):
+    """What nine in ten stay below. With shared memory a fetch begins where the last one ended, and from the floor on only
+    once in some milliseconds, which costs more where claims are open: a median is now the one and now the other."""
+    return statistics.quantiles(figures, n=10)[-1]
 
 
 def nothing():
@@ -100,7 +109,6 @@ def test_one_copy_beside_a_fetch_not_committed(db):
     assert beside <= 2 * alone
 
 
-@pytest.mark.every_version
 def test_one_in_ten_is_tried_again_under_an_old_snapshot(db, request):
     """The entries of retried jobs cannot be removed while somebody holds an old snapshot. Only with shared memory there is
     a due-floor, so that they are passed by."""

@@ -44,7 +44,6 @@ def all_done_once(db, expected):
         assert c.execute("SELECT count(*) FROM qflow.lease").fetchone() == (0,)
 
 
-@pytest.mark.every_version
 def test_restart(make_server):
     server = make_server(*CONF)
     db, left = half_consumed(server)
@@ -67,7 +66,6 @@ def test_crash(make_server):
     all_done_once(db, left)
 
 
-@pytest.mark.every_version
 def test_promotion(make_server):
     primary = make_server(*CONF)
     standby = make_server(base=primary)
@@ -122,7 +120,6 @@ def test_dump_and_restore_into_a_fresh_cluster(make_server, form, ahead):
     all_done_once(restored, left - early)
 
 
-@pytest.mark.every_version
 def test_create_database_template(make_server):
     """Original and copy go on independently."""
     server = make_server(*CONF)

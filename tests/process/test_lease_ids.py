@@ -59,7 +59,6 @@ def test_a_token_lost_in_a_crash_is_stale(make_server):
     assert lost > 0, "no claim was lost: nothing was tried"
 
 
-@pytest.mark.every_version
 def test_ids_after_restart_and_crash(make_server):
     server = make_server()
     db = queue(server)

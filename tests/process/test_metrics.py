@@ -155,7 +155,6 @@ def delayed(c, queue):
     return c.execute(f"SELECT count(*) FROM {queue} WHERE status = 'pending' AND available_at > now()").fetchone()[0]
 
 
-@pytest.mark.every_version
 def test_reaped_retried_purged_and_prepared(make_server):
     """What is done on nobody's behalf, by the owner, and by a transaction that another session ends."""
     db = make_server(PRELOAD, "max_prepared_transactions = 5").create_database("jobs")
@@ -225,7 +224,6 @@ def test_latency_and_runtime(make_server):
             assert page[("qflow_queue_completed_last_minute", (label,))] == 4
 
 
-@pytest.mark.every_version
 def test_restart_standby_and_no_preload(make_server):
     """Totals begin at zero again and gauges are counted anew; where there are no counters they are NULL, not zero."""
     primary = make_server(PRELOAD)

@@ -78,7 +78,6 @@ NAMES = {"UTF8": "größe\U0001f980".encode(), "LATIN1": "größe".encode("latin
 LETTERS = {"UTF8": "漢".encode(), "LATIN1": b"\xe9", "SQL_ASCII": b"\xe9"}
 
 
-@pytest.mark.every_version
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_a_reason_is_cut_at_a_character(make_database, encoding):
     """At 8 kB; it is never refused."""
@@ -108,7 +107,6 @@ def test_a_reason_that_is_no_utf8_in_sql_ascii(make_database):
         assert as_bytes(c, "SELECT failure_reason FROM jobs") == ["caf\ufffd".encode()]
 
 
-@pytest.mark.every_version
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_names_beyond_ascii(make_database, encoding):
     """Of queue, workflow and worker."""
@@ -196,7 +194,6 @@ def test_errors_arrive_as_they_were_meant(named):
         assert name in raised.value.diag.message_detail
 
 
-@pytest.mark.every_version
 def test_adoption_tells_of_a_table_by_its_name(named):
     db, name = named
     with db.connect(client_encoding="UTF8") as c, heard(c) as notices:
@@ -231,7 +228,6 @@ def broken_between(c, first, name, last):
     c.execute(f'CREATE TRIGGER refuse BEFORE UPDATE ON "{name}" FOR EACH ROW EXECUTE FUNCTION refuse()')
 
 
-@pytest.mark.every_version
 def test_a_name_does_not_stop_the_reaping_of_others(named):
     """Neither the queue's nor those in what is raised."""
     db, name = named
@@ -242,7 +238,6 @@ def test_a_name_does_not_stop_the_reaping_of_others(named):
         assert notices == [("WARNING", f'qflow could not reap queue public."{name}": {name} is closed (QF001)')]
 
 
-@pytest.mark.every_version
 @pytest.mark.parametrize("encoding, client, heard_as", [("UTF8", "LATIN1", "????"), ("SQL_ASCII", "EUC_JP", "?" * 12)])
 def test_a_client_without_such_letters_reaps_too(make_database, encoding, client, heard_as):
     db = make_database(f"ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
@@ -255,7 +250,6 @@ def test_a_client_without_such_letters_reaps_too(make_database, encoding, client
         assert notices == [("WARNING", f'qflow could not reap queue public."{heard_as}": {heard_as} is closed (QF001)')]
 
 
-@pytest.mark.every_version
 def test_faults_are_told_by_name(named):
     """In `verify` and `readiness`, also what the server says of them."""
     db, name = named
@@ -279,7 +273,6 @@ def test_faults_are_told_by_name(named):
         c.execute(f'DROP INDEX "{name}i"')
 
 
-@pytest.mark.every_version
 def test_a_name_that_unicode_lacks(make_database):
     """Some bytes of WIN1252 are no character: the other queues go on, and the views show them."""
     db = make_database("ENCODING 'WIN1252' LOCALE 'C' TEMPLATE template0")
@@ -292,7 +285,6 @@ def test_a_name_that_unicode_lacks(make_database):
         as_bytes(c, b'DROP TABLE "\x81"')
 
 
-@pytest.mark.every_version
 def test_a_setting_in_letters_of_its_own(make_database):
     """Settings have no encoding. What `verify` says of one does not fail for it."""
     db = make_database("ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")

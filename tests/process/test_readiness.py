@@ -6,7 +6,6 @@ from conftest import Database
 from jobs import caught_up
 
 
-@pytest.mark.every_version
 def test_a_standby(make_server):
     """`readiness` and the views work there; a fetch is refused, and says what to do."""
     primary = make_server()

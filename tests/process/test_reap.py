@@ -77,7 +77,6 @@ def test_reap_fails_what_has_no_attempt_left(db):
         assert c.execute("SELECT DISTINCT status, failure_reason FROM jobs").fetchall() == [("failed", "lease expired")]
 
 
-@pytest.mark.every_version
 def test_a_locked_job_keeps_the_lease_and_comes_back_later(db):
     rows = expired(db, 5)
     with db.connect() as c, db.connect() as locker:
@@ -105,7 +104,6 @@ def test_a_locked_lease_is_left_for_later(db):
         assert statuses(c, "jobs") == {"pending": 4, "completed": 1}
 
 
-@pytest.mark.every_version
 def test_one_broken_queue_does_not_hold_up_the_others(db):
     for queue in ("a", "b", "c"):
         expired(db, 3, queue)

@@ -20,7 +20,6 @@ def db(make_server):
     return db
 
 
-@pytest.mark.every_version
 def test_a_lock_for_each_holder(db):
     """Visible in pg_locks, of the whole cluster, held by the session that fetched; gone with the last job."""
     with db.connect() as c, db.connect() as other:
@@ -198,7 +197,6 @@ def test_locks_lost(db):
             assert_free(other)
 
 
-@pytest.mark.every_version
 def test_settled_from_another_session(db):
     """Refused, whatever the outcome; the lease is as it was."""
     with db.connect() as c, db.connect() as other:
@@ -254,7 +252,6 @@ def test_two_databases_one_gpu(db):
         assert "another database" in found[1]
 
 
-@pytest.mark.every_version
 def test_the_applications_own_locks(db):
     """With the same numbers: no interference, either way."""
     with db.connect() as c, db.connect() as app:

@@ -17,7 +17,6 @@ def take(c, queue="jobs", **hints):
     return fetch(c, queue, 1, hints={"gpu": 1, **hints})
 
 
-@pytest.mark.every_version
 @pytest.mark.parametrize("preload", [True, False], ids=["preload", "no-preload"])
 def test_busy_for_a_bounded_time(make_server, preload):
     """No rows after `wait_ms`, and a transaction that goes on; what it was told of lock_timeout holds."""
@@ -84,7 +83,6 @@ def test_wait_returns_for_a_slot_whose_lease_is_over(db):
         assert took < 30
 
 
-@pytest.mark.every_version
 def test_idle_pollers_are_in_nobodys_way(make_server):
     """Who polls an empty queue takes no slot, for no moment: the consumer beside them never meets one that is busy."""
     db = a_database(make_server)
@@ -196,7 +194,6 @@ def test_only_the_first_in_line_looks_by_himself(make_server):
         until_free(c)
 
 
-@pytest.mark.every_version
 def test_one_place_in_all_lines(make_server):
     """Who waits for one resource and then for two has a new place in both lines: who stands in both goes first. With a
     place in each from another time, both would wait for the other."""
@@ -235,7 +232,6 @@ def test_one_place_in_all_lines(make_server):
         until_free(c)
 
 
-@pytest.mark.every_version
 def test_first_come_first_served_without_preload(db):
     """There they queue up for a lock, for as long as a fetch may wait; a `wait` stands in no line."""
     make(db)

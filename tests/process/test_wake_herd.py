@@ -3,8 +3,6 @@ import contextlib
 import threading
 import time
 
-import pytest
-
 from jobs import ack, at_most, fetch, load, sized, until
 from workers import preloaded
 
@@ -71,7 +69,6 @@ def test_one_insert_wakes_as_many_as_there_are_jobs(make_server):
             assert done[0] - before[0] <= 3 * jobs
 
 
-@pytest.mark.every_version
 def test_a_paused_queue_is_left_alone(make_server):
     db = preloaded(make_server)
     with db.connect() as c:

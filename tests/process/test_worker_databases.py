@@ -53,7 +53,6 @@ def test_each_of_many_databases_is_found_after_a_start(make_server):
     assert not lines(server, "no room")
 
 
-@pytest.mark.every_version
 def test_no_worker_can_be_started(make_server):
     """One slot for workers, and another database's has it: fetches do its work, the log says so once, and the worker
     comes when the slot is free."""

@@ -60,7 +60,6 @@ def test_a_prepared_fetch(make_server):
         assert c.execute("SELECT count(*) FROM jobs WHERE attempt = 1").fetchone() == (10,)
 
 
-@pytest.mark.every_version
 def test_a_restored_database_is_looked_through(make_server):
     db = preloaded(make_server)
     with db.connect() as c:

@@ -77,7 +77,6 @@ def test_a_terminated_worker_comes_back(make_server):
     assert not lines(db.server, "PANIC")
 
 
-@pytest.mark.every_version
 def test_what_a_terminated_worker_had_before_it_is_not_forgotten(make_server):
     """It is stuck with the first queue when it ends, and has not come to the second. Nobody calls anything after that."""
     db = preloaded(make_server, queues=("stuck", "jobs"))
@@ -94,7 +93,6 @@ def test_what_a_terminated_worker_had_before_it_is_not_forgotten(make_server):
         until_back(c, "stuck")
 
 
-@pytest.mark.every_version
 def test_the_server_stops_fast_in_every_state(make_server):
     db = preloaded(make_server, queues=("jobs", "stuck"))
     db.execute(PREPARE)

@@ -76,7 +76,6 @@ def test_a_copy_is_looked_after_too(make_server):
         assert len(rows) == 8 and ack(c, "jobs", rows) == 8
 
 
-@pytest.mark.every_version
 def test_drop_extension_waits_before_it_has_locked_anything(make_server):
     """The worker is at a queue. Producers and readers go on while DROP EXTENSION waits for it; consumers wait as it does."""
     db = preloaded(make_server, queues=("stuck", "jobs"))
@@ -97,7 +96,6 @@ def test_drop_extension_waits_before_it_has_locked_anything(make_server):
         assert not lines(db.server, "deadlock")
 
 
-@pytest.mark.every_version
 def test_the_extension_dropped_and_made_again_under_load(make_server):
     """Nobody deadlocks: who uses qflow waits before he has locked anything. The worker does not fill the log."""
     db = preloaded(make_server, IDLE, "deadlock_timeout = 50ms")

@@ -149,7 +149,6 @@ def test_a_rolled_back_fetch_leaves_nothing(make_server):
         assert c.execute("SELECT count(*) FROM qflow.lease").fetchone() == (0,)
 
 
-@pytest.mark.every_version
 def test_a_living_sessions_leases_survive_the_worker(make_server):
     """A worker that begins anew holds bound leases against the sessions that there are."""
     db = preloaded(make_server)

@@ -24,7 +24,6 @@ def table(trouble):
     return f"{'r' if trouble == 'rights' else 's'}.{trouble}"
 
 
-@pytest.mark.every_version
 def test_troubled_queues_beside_healthy_ones(make_server):
     db = preloaded(make_server, TIMEOUT, queues=())
     db.execute(PREPARE)
@@ -69,7 +68,6 @@ def test_troubled_queues_beside_healthy_ones(make_server):
         assert {worker_of(c)} == pids, "one worker went through all of it"
 
 
-@pytest.mark.every_version
 def test_a_trigger_that_does_not_let_itself_be_cancelled(make_server):
     """The launcher ends the worker; the next one leaves the queue alone for a while."""
     db = preloaded(make_server, "qflow.worker_statement_timeout_ms = 500", queues=("stuck", "jobs"))
@@ -196,7 +194,6 @@ def test_a_removal_that_does_not_let_itself_be_cancelled(make_server):
         until(lambda: c.execute("SELECT count(*) FROM stuck").fetchone() == (0,), 120, "the old job is removed")
 
 
-@pytest.mark.every_version
 def test_an_owner_who_locks_himself_out_in_the_midst(make_server):
     """A trigger revokes the right that lets the worker act as the owner: what follows in the same transaction must not run
     as the worker, who is a superuser."""
