@@ -1,6 +1,6 @@
 # qflow: what one needs day to day. `make` alone lists the targets; the work is in tools/.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check soak bench bench-latency bench-client install run clean
+.PHONY: help setup demo test check soak bench bench-latency bench-instructions bench-client install run clean
 PG ?=
 
 help: ## this list
@@ -20,6 +20,8 @@ bench: setup ## qflow beside its peers and plain SQL, report in target/bench; QU
 	@tools/bench.sh client $(if $(QUICK),2000,20000)
 bench-latency: setup ## how soon a waiting consumer has a job, beside one that polls; ROUNDS=1000
 	@tools/bench.sh latency $(or $(ROUNDS),1000)
+bench-instructions: setup ## instructions of a fetch with few and with many jobs, counted by callgrind; JOBS=1000000
+	@tools/bench.sh instructions $(or $(JOBS),1000000)
 bench-client: setup ## a pipeline of the client that does nothing: jobs/s by batch size; JOBS=20000
 	@tools/bench.sh client $(or $(JOBS),20000)
 install: setup ## the release build into any PostgreSQL: PG_CONFIG=/path/to/pg_config

@@ -8,8 +8,6 @@ use std::hash::{BuildHasherDefault, Hasher};
 pub type IdSet = HashSet<i64, BuildHasherDefault<IdHasher>>;
 /// Something for each id.
 pub type IdMap<V> = HashMap<i64, V, BuildHasherDefault<IdHasher>>;
-/// Jobs with their leases.
-pub type PairSet = HashSet<(i64, i64), BuildHasherDefault<IdHasher>>;
 /// Something for each job under a lease.
 pub type PairMap<V> = HashMap<(i64, i64), V, BuildHasherDefault<IdHasher>>;
 

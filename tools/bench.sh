@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# `make bench`, `make bench-latency`, `make bench-client`: bench/NAME.py, or the client's example throughput, on a throw-away
-# PostgreSQL 17 that preloads qflow, durable, with the release build.
+# `make bench`, `make bench-latency`, `make bench-instructions`, `make bench-client`: bench/NAME.py, or the client's example
+# throughput, on a throw-away PostgreSQL 17 that preloads qflow, durable, with the release build.
 #   tools/bench.sh NAME [ARGUMENT…]
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -15,6 +15,13 @@ if [ "$1" = client ]; then
   run=(sh -c 'DATABASE_URL="host=$PGHOST port=$PGPORT user=$PGUSER dbname=$PGDATABASE" exec "$@"' sh "$CACHE/target/client/release/examples/throughput")
 fi
 set=()
+if [ "$1" = compare ] || [ "$1" = instructions ]; then
+  # No checkpoint and no autovacuum by itself: whoever it hit would pay for all. bench/server.py makes both where they are due.
+  set=(--set "shared_buffers = '1GB'" --set "max_wal_size = '8GB'" --set "checkpoint_timeout = '1h'" --set "autovacuum = off")
+fi
+if [ "$1" = instructions ] && ! command -v valgrind >/dev/null; then
+  die "valgrind is missing: install it (Debian: apt install valgrind)"
+fi
 if [ "$1" = compare ]; then
   # What the peers are made of, pinned; the report names the ones that are missing.
   export QFLOW_BENCH_PEERS=$CACHE/bench-peers
@@ -47,8 +54,6 @@ if [ "$1" = compare ]; then
         cp usr/share/postgresql/15/extension/pgq.control "$pgq"
     ) >"$CACHE/log/bench-apt.log" 2>&1 || say "PgQ cannot be fetched: $CACHE/log/bench-apt.log"
   fi
-  # No checkpoint and no autovacuum by itself: whoever it hit would pay for all. bench/rounds.py makes both before each round.
-  set=(--set "shared_buffers = '1GB'" --set "max_wal_size = '8GB'" --set "checkpoint_timeout = '1h'" --set "autovacuum = off")
 fi
 # PgQ's own server goes around the other.
 around=()

@@ -159,7 +159,7 @@ impl<'a> Order<'a> {
             is_clean,
         };
         let mut delivered: i64 = 0;
-        let lease = claim::claim(&demand, |lease, job| {
+        let lease = claim::claim(&demand, |ticket, job| {
             let batch_no = delivered / batch_size + 1;
             delivered += 1;
             sink.put(&[
@@ -168,9 +168,9 @@ impl<'a> Order<'a> {
                 job.data,
                 job.metadata,
                 job.attempt,
-                value::int(lease.max_attempts),
-                value::bigint(lease.id),
-                value::timestamp(lease.deadline),
+                value::int(ticket.max_attempts),
+                value::bigint(ticket.lease),
+                value::timestamp(ticket.deadline),
                 job.inserted_at,
                 job.failure_reason,
                 resources,

@@ -129,6 +129,9 @@ fn pairs(call: &Call) -> Result<Vec<(i64, Option<i64>)>> {
             )));
         }
     };
+    if ids.windows(2).all(|pair| pair[0] < pair[1]) {
+        return Ok(ids.into_iter().zip(leases).collect()); // the common case
+    }
     let mut seen: HashSet<(i64, Option<i64>), BuildHasherDefault<IdHasher>> =
         HashSet::with_capacity_and_hasher(ids.len(), Default::default());
     Ok(ids.into_iter().zip(leases).filter(|pair| seen.insert(*pair)).collect())

@@ -26,6 +26,9 @@ crate::entry_points! {
     qflow_lease_status_rows, pg_finfo_qflow_lease_status_rows => lease_status_rows;
 }
 
+/// Columns of `queue_stats` before its counters.
+const DEPTHS: usize = 8;
+
 fn queue_stats_rows(call: &Call) -> Result<Arg> {
     let sink = Sink::open(call)?;
     let registry = registry::table()?;
@@ -34,7 +37,7 @@ fn queue_stats_rows(call: &Call) -> Result<Arg> {
         let figures = figures(&row, &slot);
         let totals = totals(&slot);
         let depth = |of: fn(&Depths) -> i64| figures.as_ref().and_then(|known| value::bigint(of(&known.depths)));
-        let mut line = vec![
+        let first: [Arg; DEPTHS] = [
             value::text_for_people(&name),
             value::boolean(row.paused),
             depth(|depths| depths.pending),
@@ -44,7 +47,9 @@ fn queue_stats_rows(call: &Call) -> Result<Arg> {
             depth(|depths| depths.failed),
             figures.as_ref().and_then(|known| known.oldest_pending_ms).and_then(value::bigint),
         ];
-        line.extend((0..COUNTERS).map(|at| totals.and_then(|totals| value::bigint(totals[at]))));
+        let counted = |at: usize| totals.and_then(|totals| totals.get(at).copied()).and_then(value::bigint);
+        let line: [Arg; DEPTHS + COUNTERS] =
+            std::array::from_fn(|at| first.get(at).copied().unwrap_or_else(|| counted(at - DEPTHS)));
         sink.put(&line);
     }
     Ok(None)

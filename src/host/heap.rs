@@ -11,8 +11,8 @@
 //!   executor. So no serialization check is due here.
 //! - **Command ids.** A `Writer` increments the command counter when it begins and when it ends: it sees what the
 //!   transaction did before, and what comes after sees what it did.
-//! - **Pins.** A version is read from its page only while the page is pinned; what is handed on is a copy, or points into
-//!   the row that was made of it, which lives in the memory that is current (that of SPI, in all callers).
+//! - **Pins.** A version is read from its page only while the page is pinned, by the scan that stands on it or by its
+//!   `Version`. What is handed on points to that page, for the time of one call.
 //! - **Errors** unwind as the server's: guards close what they opened only when nothing is raised, the abort does the rest.
 
 use pgrx::pg_sys;

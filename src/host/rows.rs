@@ -26,9 +26,13 @@ impl Sink {
             let context = (*(*info).econtext).ecxt_per_query_memory;
             let before = pg_sys::MemoryContextSwitchTo(context);
             let mut description: pg_sys::TupleDesc = std::ptr::null_mut();
-            let class = pg_sys::get_call_result_type(call.raw(), std::ptr::null_mut(), &mut description);
-            if class != pg_sys::TypeFuncClass::TYPEFUNC_COMPOSITE {
-                return Err(Error::internal("function declared with another result than a table"));
+            if (*info).expectedDesc.is_null() {
+                let class = pg_sys::get_call_result_type(call.raw(), std::ptr::null_mut(), &mut description);
+                if class != pg_sys::TypeFuncClass::TYPEFUNC_COMPOSITE {
+                    return Err(Error::internal("function declared with another result than a table"));
+                }
+            } else {
+                description = pg_sys::CreateTupleDescCopy((*info).expectedDesc);
             }
             let random = (*info).allowedModes & pg_sys::SetFunctionReturnMode::SFRM_Materialize_Random as i32 != 0;
             let store = pg_sys::tuplestore_begin_heap(random, false, pg_sys::work_mem);
@@ -41,13 +45,9 @@ impl Sink {
     }
 
     /// Adds a row; the values are copied.
-    pub fn put(&self, row: &[Arg]) {
-        let mut values: Vec<pg_sys::Datum> = Vec::with_capacity(row.len());
-        let mut nulls: Vec<bool> = Vec::with_capacity(row.len());
-        for value in row {
-            values.push(value.unwrap_or(pg_sys::Datum::from(0usize)));
-            nulls.push(value.is_none());
-        }
+    pub fn put<const N: usize>(&self, row: &[Arg; N]) {
+        let mut values = row.map(|value| value.unwrap_or(pg_sys::Datum::from(0usize)));
+        let mut nulls = row.map(|value| value.is_none());
         // SAFETY: one entry for each column of the description; the row is copied.
         unsafe {
             pg_sys::tuplestore_putvalues(self.store, self.description, values.as_mut_ptr(), nulls.as_mut_ptr());

@@ -62,7 +62,12 @@ pub fn opt_text(value: Option<&str>) -> Arg {
 
 /// `bigint[]` without NULLs.
 pub fn bigints(values: &[i64]) -> Arg {
-    values.to_vec().into_datum()
+    let mut datums: Vec<pg_sys::Datum> = values.iter().map(|value| pg_sys::Datum::from(*value)).collect();
+    // SAFETY: the vector has so many elements and outlives the call, which copies them: eight bytes each, passed by value.
+    let built = unsafe {
+        pg_sys::construct_array(datums.as_mut_ptr(), datums.len() as i32, pg_sys::INT8OID, 8, true, b'd' as _)
+    };
+    Some(pg_sys::Datum::from(built))
 }
 
 /// `text[]` in which NULLs may stand, from datums of `text`.
@@ -154,8 +159,14 @@ fn jsonb_bytes(datum: pg_sys::Datum, max_bytes: usize, what: &str) -> Result<Vec
 
 /// Bytes that a value takes when it is not compressed; it is not read for that.
 pub fn raw_size(datum: pg_sys::Datum) -> usize {
-    // SAFETY: only called with datums of varlena types that come from a query's result.
-    unsafe { pg_sys::toast_raw_datum_size(datum) }
+    // SAFETY: only called with datums of varlena types that come from a query's result, or from a row on a pinned page.
+    unsafe {
+        let stored = datum.cast_mut_ptr::<pg_sys::varlena>();
+        match pgrx::varlena::varatt_is_4b_u(stored) {
+            true => pgrx::varlena::varsize_4b(stored),
+            false => pg_sys::toast_raw_datum_size(datum),
+        }
+    }
 }
 
 /// A `text` datum cut to at most `max_bytes` at a character boundary of the database's encoding.

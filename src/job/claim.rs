@@ -39,25 +39,43 @@ pub struct Demand<'a> {
     pub is_clean: bool,
 }
 
-/// Claims jobs; the lease, if there were any. `emit` gets each of them, in the order of claiming.
-pub fn claim(demand: &Demand, mut emit: impl FnMut(&Lease, &Claimed)) -> Result<Option<Lease>> {
+/// What a consumer gets with each of his jobs.
+#[derive(Clone, Copy)]
+pub struct Ticket {
+    /// The fencing token.
+    pub lease: i64,
+    /// Tries in all.
+    pub max_attempts: i32,
+    /// When the lease ends, microseconds.
+    pub deadline: i64,
+}
+
+impl Demand<'_> {
+    fn ticket(&self, lease: i64, now: i64) -> Ticket {
+        let deadline = now.saturating_add(self.timeout_ms.saturating_mul(1_000));
+        Ticket { lease, max_attempts: self.workflow.settings.max_attempts(), deadline }
+    }
+}
+
+/// Claims jobs; the lease, if there were any. `emit` gets each of them, in the order of claiming; its values stay as long as
+/// that call lasts.
+pub fn claim(demand: &Demand, mut emit: impl FnMut(&Ticket, &Claimed)) -> Result<Option<Lease>> {
     let queue = &demand.workflow.queue;
     let now = value::now();
     let floor = floor_store::current(queue, now)?;
     connected(|spi| {
         let direct = queue.jobs.direct();
-        let mut taking = Taking::begin(demand, direct.as_ref(), now);
+        let mut taking = Taking::begin(demand, direct.as_ref(), now, &mut emit);
         let mut search = look(spi, demand, floor, now, &mut taking)?;
         let taken = search.take_candidates(spi, queue, &mut taking)?;
-        let lease = match taking.finish(spi, &taken)? {
-            Some((id, jobs)) => {
-                let lease = lease_of(demand, id, &jobs, now);
+        let lease = match taking.finish(spi, taken)? {
+            Some((ticket, jobs)) => {
+                let lease = lease_of(demand, ticket, jobs, now);
                 let (bound, worker, resources) = (demand.bound, demand.worker, demand.resources);
                 let workflow = &demand.workflow.name;
                 lease::add(&NewLease { workflow, lease: &lease, leased_at: now, bound, worker, resources })?;
                 make_known(demand, &lease);
                 search.note_claimed(queue);
-                jobs.iter().for_each(|job| emit(&lease, job));
                 Some(lease)
             }
             None => None,
@@ -70,18 +88,18 @@ pub fn claim(demand: &Demand, mut emit: impl FnMut(&Lease, &Claimed)) -> Result<
     })
 }
 
-fn lease_of(demand: &Demand, id: i64, jobs: &[Claimed], now: i64) -> Lease {
+fn lease_of(demand: &Demand, ticket: Ticket, job_ids: Vec<i64>, now: i64) -> Lease {
     let workflow = demand.workflow;
     Lease {
-        id,
+        id: ticket.lease,
         queue: workflow.queue.row.number,
         workflow: workflow.name.clone(),
         timeout_ms: demand.timeout_ms,
         leased_at: now,
-        max_attempts: workflow.settings.max_attempts(),
+        max_attempts: ticket.max_attempts,
         backoff: workflow.settings.backoff(),
-        deadline: now.saturating_add(demand.timeout_ms.saturating_mul(1_000)),
-        job_ids: jobs.iter().map(|job| job.id).collect(),
+        deadline: ticket.deadline,
+        job_ids,
         holds: demand.resources.is_some(),
     }
 }
@@ -91,14 +109,14 @@ fn look(spi: &Spi, demand: &Demand, floor: Floor, now: i64, taking: &mut Taking)
     let (queue, wanted, is_clean) = (&demand.workflow.queue, demand.jobs, demand.is_clean);
     let ahead = if is_clean { Search::ahead(spi, queue, &floor, wanted, now)? } else { None };
     let Some(mut ahead) = ahead else {
-        return Search::begin(spi, queue, floor, wanted, now, is_clean);
+        return Search::begin(spi, queue, floor, (wanted, now, is_clean), Some(taking));
     };
     ahead.take_candidates(spi, queue, taking)?;
     if ahead.is_full() {
         return Ok(ahead);
     }
     // What is taken is this fetch's, and must not be taken for nothing.
-    let mut whole = Search::begin(spi, queue, floor, wanted, now, xact::own_xid().is_none())?;
+    let mut whole = Search::begin(spi, queue, floor, (wanted, now, xact::own_xid().is_none()), None)?;
     whole.take_over(ahead);
     Ok(whole)
 }
@@ -116,7 +134,7 @@ pub fn probe(queue: &Queue, limit: usize) -> Result<Waiting> {
     let now = value::now();
     let floor = floor_store::current(queue, now)?;
     connected(|spi| {
-        let search = Search::begin(spi, queue, floor, limit, now, xact::own_xid().is_none())?;
+        let search = Search::begin(spi, queue, floor, (limit, now, xact::own_xid().is_none()), None)?;
         Ok(Waiting { waiting: search.found().min(limit), next_due: queue.jobs.next_due(spi)? })
     })
 }

@@ -34,7 +34,7 @@ impl<'l> Direct<'l> {
     }
 
     fn status(&self, row: &Row) -> Option<Status> {
-        row.bytes(self.columns.status).and_then(|word| std::str::from_utf8(word).ok()).and_then(Status::parse)
+        row.bytes(self.columns.status).and_then(Status::of)
     }
 
     fn state(&self, row: &Row) -> JobState {

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::host::snapshot::Latest;
 use crate::host::spi::{connected, Spi};
 use crate::host::value::{self, Arg};
-use crate::ids::{IdMap, IdSet, PairMap, PairSet};
+use crate::ids::{IdMap, IdSet, PairMap};
 use crate::queue::cache::{Queue, Workflow};
 use crate::queue::settings::OnComplete;
 use crate::resource::release::{self, Why};
@@ -159,6 +159,9 @@ type Fenced<'a> = (Vec<&'a Ask>, Vec<Option<i64>>, Vec<Ask>);
 /// One of each (id, lease): an ask without a lease may turn out to mean what another says with one. 22023 where the two
 /// differ in their outcome.
 fn distinct(asks: &[Ask], found: Vec<Option<i64>>, fenced: Vec<Ask>) -> Result<Fenced<'_>> {
+    if fenced.windows(2).all(|pair| pair[0].id < pair[1].id) {
+        return Ok((asks.iter().collect(), found, fenced)); // the common case
+    }
     let mut first: PairMap<Outcome> = PairMap::with_capacity_and_hasher(fenced.len(), Default::default());
     let (mut kept, mut kept_found, mut kept_fenced) = (Vec::new(), Vec::new(), Vec::new());
     for ((ask, found), fenced) in asks.iter().zip(found).zip(fenced) {
@@ -206,10 +209,11 @@ fn ack_one_lease(spi: &Spi, queue: &Queue, asks: &[Ask], lease: &Lease, now: i64
         OnComplete::Delete => queue.jobs.complete_and_delete(spi, &ids, lease.id)?,
     };
     note_acks(queue, lease, done.iter().map(|(_, inserted_at)| *inserted_at), now);
-    let done: IdSet = done.into_iter().map(|(id, _)| id).collect();
-    if ids.iter().all(|id| done.contains(id)) {
+    // Each job is asked for once, and done at most once.
+    if done.len() == ids.len() {
         return Ok(vec![Verdict::Acked; asks.len()]);
     }
+    let done: IdSet = done.into_iter().map(|(id, _)| id).collect();
     let others: Vec<i64> = ids.iter().copied().filter(|id| !done.contains(id)).collect();
     // Read without locks: these jobs are not changed, and locking them now, out of order, could deadlock.
     let _snapshot = Latest::take();
@@ -343,17 +347,19 @@ fn requeue_delay(ask: &Ask, job: &JobState, terms: &Terms) -> i64 {
     ask.delay_ms.unwrap_or_else(|| retry::delay_ms(&terms.backoff, i64::from(job.attempt), value::random()))
 }
 
-/// Jobs that are no longer in progress under the lease asked for, by lease.
-fn ended_ids(asks: &[Ask], verdicts: &[Verdict]) -> PairSet {
+/// Jobs that are no longer in progress under the lease asked for, with that lease; in order.
+fn ended_ids(asks: &[Ask], verdicts: &[Verdict]) -> Vec<(i64, i64)> {
     let ended = asks.iter().zip(verdicts).filter(|(_, verdict)| verdict.is_applied());
-    ended.filter_map(|(ask, _)| ask.lease.map(|lease| (ask.id, lease))).collect()
+    let mut ended: Vec<(i64, i64)> = ended.filter_map(|(ask, _)| ask.lease.map(|lease| (ask.id, lease))).collect();
+    ended.sort_unstable();
+    ended
 }
 
 /// Removes those of the locked leases under which nothing is in progress any more.
-fn free<'a>(spi: &Spi, queue: &Queue, leases: impl Iterator<Item = &'a Lease>, ended: &PairSet) -> Result<()> {
+fn free<'a>(spi: &Spi, queue: &Queue, leases: impl Iterator<Item = &'a Lease>, ended: &[(i64, i64)]) -> Result<()> {
     let mut empty = Vec::new();
     for lease in leases {
-        let all_ended = lease.job_ids.iter().all(|id| ended.contains(&(*id, lease.id)));
+        let all_ended = lease.job_ids.iter().all(|id| ended.binary_search(&(*id, lease.id)).is_ok());
         if all_ended || !is_any_held(spi, queue, lease)? {
             empty.push(lease);
         }

@@ -21,11 +21,16 @@ pub enum Status {
 impl Status {
     /// Reads a status word; `None` for a word qflow does not know.
     pub fn parse(word: &str) -> Option<Self> {
+        Self::of(word.as_bytes())
+    }
+
+    /// The same of a word as it lies in the table.
+    pub fn of(word: &[u8]) -> Option<Self> {
         match word {
-            "pending" => Some(Self::Pending),
-            "in_progress" => Some(Self::InProgress),
-            "completed" => Some(Self::Completed),
-            "failed" => Some(Self::Failed),
+            b"pending" => Some(Self::Pending),
+            b"in_progress" => Some(Self::InProgress),
+            b"completed" => Some(Self::Completed),
+            b"failed" => Some(Self::Failed),
             _ => None,
         }
     }

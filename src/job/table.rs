@@ -16,7 +16,7 @@ use super::state::{JobState, Status};
 use super::statement::{Statement, STATEMENTS};
 use crate::error::Result;
 use crate::guc;
-use crate::host::heap::Tid;
+use crate::host::heap::{self, Tid};
 use crate::host::snapshot::Latest;
 use crate::host::spi::{Mode, Plan, Row, Rows, Spi};
 use crate::host::value::{self, Arg};
@@ -48,7 +48,7 @@ pub struct Candidate {
     pub tid: Option<Tid>,
 }
 
-/// A job that was claimed: what a fetch hands out. The values live until SPI is closed.
+/// A job that was claimed: what a fetch hands out. The values stay as long as it is being handed on.
 pub struct Claimed {
     /// Its id.
     pub id: i64,
@@ -165,11 +165,27 @@ impl JobTable {
             .map(|direct| (number, direct))
     }
 
-    /// Fresh pending jobs in `segments`, in order, at most `limit`.
-    pub fn scan(&self, spi: &Spi, segments: &[Segment], limit: usize, mode: Mode) -> Result<Vec<Candidate>> {
+    /// Fresh pending jobs in `segments`, in order, with the active snapshot, until `visit` has enough; whether it had. It
+    /// gets each of them while the scan stands on its row.
+    pub fn visit(
+        direct: &Direct,
+        segments: &[Segment],
+        visit: impl FnMut(&Candidate, &heap::row::Row) -> Result<bool>,
+    ) -> Result<(Vec<Candidate>, bool)> {
+        let parts: Vec<(usize, Segment)> = segments.iter().enumerate().flat_map(parts).collect();
+        direct.scan(&parts, visit)
+    }
+
+    /// Fresh pending jobs in `segments`, in order, at most `limit`; whether that many were found.
+    pub fn scan(&self, spi: &Spi, segments: &[Segment], limit: usize, mode: Mode) -> Result<(Vec<Candidate>, bool)> {
         let parts: Vec<(usize, Segment)> = segments.iter().enumerate().flat_map(parts).collect();
         if let Some(direct) = self.direct() {
-            return Ok(seeing(mode, || direct.scan(&parts, limit)));
+            let mut left = limit;
+            let mut is_enough = |_: &Candidate, _: &heap::row::Row| {
+                left = left.saturating_sub(1);
+                Ok(left == 0)
+            };
+            return seeing(mode, || direct.scan(&parts, &mut is_enough));
         }
         let mut args = stretches(&parts).to_vec();
         args.push(value::count(limit));
@@ -184,7 +200,9 @@ impl JobTable {
             ),
             tid: None,
         });
-        Ok(candidates.collect())
+        let found: Vec<Candidate> = candidates.collect();
+        let is_enough = found.len() >= limit;
+        Ok((found, is_enough))
     }
 
     /// Pending jobs due at `now`, after position `after` (time, id), at most `limit`.

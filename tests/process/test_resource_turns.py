@@ -386,8 +386,8 @@ def test_three_pipelines_share_a_gpu(make_server):
     for (name, _), done in zip(names, answers):
         by_name.setdefault(name, []).append(done)
     print("batches by producer:", by_name)
-    for name, done in by_name.items():
-        assert sum(done) > 10, f"{name} makes progress"
+    for name, done in by_name.items():  # shares, however busy the machine is
+        assert 50 * sum(done) > sum(answers), f"{name} makes progress"
     assert min(by_name["embedding"]) > 0 and min(by_name["complexity"]) > 0, "every producer has its turn"
     with db.connect() as c:
         assert_free(c)

@@ -100,17 +100,6 @@ pub struct Writer<'h> {
     may_update: bool,
 }
 
-/// A row that was written: it lies in the memory that was current then.
-pub struct Written(pg_sys::HeapTuple);
-
-impl Written {
-    /// Takes it apart; what `row` holds then lives as long as the written row.
-    pub fn read(&self, heap: &Heap, row: &mut Row) {
-        // SAFETY: a row that this module has made of the table's columns.
-        unsafe { row.take_apart(heap, self.0) }
-    }
-}
-
 impl<'h> Writer<'h> {
     /// Begins.
     pub fn begin(heap: &'h Heap) -> Self {
@@ -156,23 +145,27 @@ impl<'h> Writer<'h> {
         (met == Met::Done).then_some(Wait::Yes)
     }
 
-    /// Changes a version, `wait` being what `secure` has answered.
-    pub fn replace(&mut self, version: Version, patch: &Patch, wait: Wait) -> Option<Written> {
-        // SAFETY: the page is pinned; the new row is a copy of what lies there.
+    /// Changes the row that a scan stands on, or a version, `wait` then being what `secure` has answered.
+    pub fn update(&mut self, found: &Row, patch: &Patch, wait: Wait) -> Met {
+        // SAFETY: scan or version keep the page pinned; the new row is a copy of what `found` points to.
         unsafe {
-            let new = version.row.patched(self.heap, patch);
-            (self.put(version.row.tid(), new, wait) == Met::Done).then_some(Written(new))
+            let new = found.patched(self.heap, patch);
+            let met = self.put(found.tid(), new, wait);
+            pg_sys::heap_freetuple(new);
+            met
         }
     }
 
-    /// Changes the row that a scan stands on; waits for who has locked it.
-    pub fn update(&mut self, found: &Row, patch: &Patch) -> Met {
-        // SAFETY: the scan keeps the page pinned; the new row is a copy of what `found` points to.
-        unsafe {
-            let new = found.patched(self.heap, patch);
-            let met = self.put(found.tid(), new, Wait::Yes);
-            pg_sys::heap_freetuple(new);
-            met
+    /// Changes the row that a scan stands on if that can be had at once. Whoever may have to be waited for is found out by
+    /// trying: a lock that only keeps the key as it is is in nobody's way.
+    pub fn update_at_once(&mut self, found: &Row, patch: &Patch) -> Met {
+        let met = if has_assertions() { Met::Locked } else { self.update(found, patch, Wait::No) };
+        if met != Met::Locked {
+            return met;
+        }
+        match self.lock(found.tid(), Strength::NoKeyUpdate, Wait::No) {
+            Met::Done => self.update(found, patch, Wait::Yes),
+            refused => refused,
         }
     }
 

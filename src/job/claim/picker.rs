@@ -20,8 +20,10 @@ pub struct Picker {
     /// How many to try at once: grows while others hold all that is tried, so that a few jobs are found quickly behind
     /// thousands that an open transaction holds.
     at_once: usize,
-    /// All that were tried.
+    /// What was picked and tried.
     pub tried: IdSet,
+    /// What was tried and not to be had.
+    pub refused: IdSet,
     /// Those that were locked, in the order of claiming.
     pub locked: Vec<i64>,
 }
@@ -58,6 +60,7 @@ impl Picker {
             has_hit_cap: false,
             at_once: 0,
             tried: IdSet::default(),
+            refused: IdSet::default(),
             locked: Vec::new(),
         }
     }
@@ -144,7 +147,8 @@ impl Picker {
     /// Notes which of the picked ones were locked. A job found in two places counts once; one behind the last that could
     /// be locked was not tried.
     pub fn note(&mut self, pick: &Pick, due: impl Fn(&Candidate) -> bool, locked: &IdSet) {
-        self.has_hit_cap = self.has_hit_cap && !locked.is_empty();
+        // What was refused leaves room.
+        self.has_hit_cap = self.has_hit_cap && locked.len() >= pick.candidates.len();
         let is_reached = |candidate: &&Candidate| {
             locked.len() < pick.limit
                 || pick.candidates.len() == pick.limit
@@ -154,11 +158,15 @@ impl Picker {
         self.due_at += pick.of_due;
         self.fresh_at += reached.len() - pick.of_due;
         self.at_once = match locked.is_empty() {
-            true => (reached.len() * 4).min(MOST_AT_ONCE),
+            true => at_once_after(reached.len()),
             false => 0,
         };
         for candidate in reached {
-            if !self.tried.insert(candidate.id) || !locked.contains(&candidate.id) {
+            if !self.tried.insert(candidate.id) {
+                continue;
+            }
+            if !locked.contains(&candidate.id) {
+                self.refused.insert(candidate.id);
                 continue;
             }
             self.bytes = self.bytes.saturating_add(candidate.bytes);
@@ -166,6 +174,40 @@ impl Picker {
             self.locked.push(candidate.id);
         }
     }
+
+    /// Whether the next fresh candidate may be tried in its turn, without being picked: no due job is to be had.
+    pub fn may_try(&mut self, candidate: &Candidate) -> bool {
+        let fits = self.locked.is_empty() || self.bytes.saturating_add(candidate.bytes) <= self.max_bytes;
+        self.has_hit_cap |= !fits;
+        fits
+    }
+
+    /// Notes what became of it.
+    pub fn note_tried(&mut self, candidate: &Candidate, is_taken: bool) {
+        self.fresh_at += 1;
+        if is_taken {
+            self.bytes = self.bytes.saturating_add(candidate.bytes);
+            self.locked.push(candidate.id);
+        } else {
+            self.refused.insert(candidate.id);
+        }
+        self.at_once = if self.locked.is_empty() { at_once_after(self.refused.len()) } else { 0 };
+    }
+
+    /// Whether so much was refused that it is better to go on with a newer snapshot, in growing rounds.
+    pub fn is_refused(&self) -> bool {
+        self.refused.len() >= self.wanted
+    }
+
+    /// The fresh candidates that were taken, of those that there were to be picked from.
+    pub fn taken<'a>(&'a self, fresh: &'a [Candidate]) -> impl Iterator<Item = &'a Candidate> {
+        fresh.iter().take(self.fresh_at).filter(|candidate| !self.refused.contains(&candidate.id))
+    }
+}
+
+/// How many to try at once where so many were refused and none was had.
+fn at_once_after(refused: usize) -> usize {
+    (refused * 4).min(MOST_AT_ONCE)
 }
 
 #[cfg(test)]
@@ -188,6 +230,27 @@ mod tests {
 
     /// Picks until nothing is left; what stands in `held` cannot be locked.
     fn run(wanted: usize, max_bytes: usize, due: &[Candidate], fresh: &[Candidate], held: &[i64]) -> Vec<i64> {
+        let picked = pick_all(wanted, max_bytes, due, fresh, held);
+        if due.is_empty() {
+            assert_eq!(picked, try_in_turn(wanted, max_bytes, fresh, held), "one by one");
+        }
+        picked
+    }
+
+    fn try_in_turn(wanted: usize, max_bytes: usize, fresh: &[Candidate], held: &[i64]) -> Vec<i64> {
+        let mut picker = Picker::new(wanted, max_bytes);
+        for candidate in fresh {
+            if picker.is_full() || !picker.may_try(candidate) {
+                break;
+            }
+            picker.note_tried(candidate, !held.contains(&candidate.id));
+        }
+        let taken: Vec<i64> = picker.taken(fresh).map(|candidate| candidate.id).collect();
+        assert_eq!(taken, picker.locked);
+        picker.locked
+    }
+
+    fn pick_all(wanted: usize, max_bytes: usize, due: &[Candidate], fresh: &[Candidate], held: &[i64]) -> Vec<i64> {
         let mut picker = Picker::new(wanted, max_bytes);
         loop {
             let pick = picker.pick(&Choice { due, fresh, fresh_complete: true });
@@ -263,7 +326,7 @@ mod tests {
     fn bytes_are_capped_but_one_job_always_comes() {
         let fresh: Vec<_> = (1..=9).map(fresh).collect();
         assert_eq!(run(9, 35, &[], &fresh, &[]), [1, 2, 3]);
-        assert_eq!(run(9, 35, &[], &fresh, &[2]), [1, 3]);
+        assert_eq!(run(9, 35, &[], &fresh, &[2]), [1, 3, 4]);
         assert_eq!(run(9, 5, &[], &fresh, &[]), [1]);
         assert_eq!(run(9, 5, &[], &fresh, &[1, 2]), [3]);
     }

@@ -1,7 +1,9 @@
 //! Going through the segments of a floor, a few jobs at a time.
 
 use crate::error::Result;
+use crate::host::heap::row::Row;
 use crate::host::spi::{Mode, Spi};
+use crate::job::direct::Direct;
 use crate::job::floor::{Key, Seen, Segment};
 use crate::job::table::{Candidate, JobTable, Place};
 
@@ -33,18 +35,33 @@ impl Scan {
 
     /// Looks for at most `limit` more.
     pub fn go_on(&mut self, spi: &Spi, jobs: &JobTable, limit: usize, mode: Mode) -> Result<()> {
-        let (places, left): (Vec<usize>, Vec<Segment>) = self
-            .rest
-            .iter()
-            .enumerate()
-            .filter_map(|(at, rest)| rest.map(|from| (at, Segment { from, ..self.segments[at] })))
-            .unzip();
-        if left.is_empty() {
-            return Ok(());
+        let (places, left) = self.left();
+        if !left.is_empty() {
+            let (more, has_stopped) = jobs.scan(spi, &left, limit, mode)?;
+            self.note(&places, more, has_stopped);
         }
-        let more = jobs.scan(spi, &left, limit, mode)?;
-        let reached = more.len() >= limit;
-        let last = more.last().and_then(fresh_place).filter(|_| reached);
+        Ok(())
+    }
+
+    /// Goes on, with the active snapshot, until `visit` has enough. It gets each candidate while the scan stands on its row.
+    pub fn visit(&mut self, direct: &Direct, visit: impl FnMut(&Candidate, &Row) -> Result<bool>) -> Result<()> {
+        let (places, left) = self.left();
+        if !left.is_empty() {
+            let (more, has_stopped) = JobTable::visit(direct, &left, visit)?;
+            self.note(&places, more, has_stopped);
+        }
+        Ok(())
+    }
+
+    /// What is left of the segments, and which ones these are.
+    fn left(&self) -> (Vec<usize>, Vec<Segment>) {
+        let rest = self.rest.iter().enumerate();
+        rest.filter_map(|(at, rest)| rest.map(|from| (at, Segment { from, ..self.segments[at] }))).unzip()
+    }
+
+    /// Notes what was found in these segments: in all of them, or as far as the last one found.
+    fn note(&mut self, places: &[usize], more: Vec<Candidate>, has_stopped: bool) {
+        let last = more.last().and_then(fresh_place).filter(|_| has_stopped);
         for (at, place) in places.iter().enumerate() {
             self.rest[*place] = match last {
                 Some((segment, _)) if at > segment => continue,
@@ -54,8 +71,7 @@ impl Scan {
                 _ => None,
             };
         }
-        self.found.extend(more.into_iter().map(|candidate| placed(candidate, &places)));
-        Ok(())
+        self.found.extend(more.into_iter().map(|candidate| placed(candidate, places)));
     }
 
     /// What was seen of each segment; `is_stuck` tells of a job by its id.

@@ -35,8 +35,15 @@ pub struct Search {
 
 impl Search {
     /// Looks for `wanted` candidates. The floor must be older than this call: its evidence is taken here.
-    /// `is_clean`: nothing that this transaction did changes which jobs are pending.
-    pub fn begin(spi: &Spi, queue: &Queue, floor: Floor, wanted: usize, now: i64, is_clean: bool) -> Result<Self> {
+    /// `is_clean`: nothing that this transaction did changes which jobs are pending. `taking`: what is found may be taken
+    /// while the scan stands on it.
+    pub fn begin(
+        spi: &Spi,
+        queue: &Queue,
+        floor: Floor,
+        (wanted, now, is_clean): (usize, i64, bool),
+        taking: Option<&mut Taking>,
+    ) -> Result<Self> {
         let due_from = spread::due_from(queue, now, is_clean);
         let snapshot = Evidence::take();
         let horizon = snapshot.horizon.clone();
@@ -57,13 +64,33 @@ impl Search {
             picker: Picker::new(wanted, guc::max_fetch_bytes()),
         };
         if serves_both {
-            search.fresh.go_on(spi, &queue.jobs, wanted, Mode::Read)?;
             search.more_due(spi, queue, wanted, Mode::Read)?;
+            // Where none is due the order of the scan is that of claiming.
+            match taking.filter(|_| search.due.is_empty() && search.due_complete) {
+                Some(taking) => search.take_in_turn(spi, queue, taking)?,
+                None => search.fresh.go_on(spi, &queue.jobs, wanted, Mode::Read)?,
+            }
         } else {
             search.evidence = Some(snapshot);
             search.look_further(spi, queue, wanted)?;
         }
         Ok(search)
+    }
+
+    /// Fresh jobs with the active snapshot: taken as they are found, where that can be done.
+    fn take_in_turn(&mut self, spi: &Spi, queue: &Queue, taking: &mut Taking) -> Result<()> {
+        let picker = &mut self.picker;
+        let Some((direct, mut claiming)) = taking.in_turn().filter(|_| !picker.is_full()) else {
+            return self.fresh.go_on(spi, &queue.jobs, picker.wanted, Mode::Read);
+        };
+        self.fresh.visit(direct, |candidate, row| {
+            if !picker.may_try(candidate) {
+                return Ok(true);
+            }
+            let is_taken = claiming.take(candidate, row)?;
+            picker.note_tried(candidate, is_taken);
+            Ok(picker.is_full() || picker.is_refused())
+        })
     }
 
     /// Looks ahead of the floor, for jobs that no other fetch is about to claim. Nothing where there are too few: then
@@ -101,9 +128,7 @@ impl Search {
 
     /// Notes for other fetches where this one's jobs were.
     pub fn note_claimed(&self, queue: &Queue) {
-        let locked: IdSet = self.picker.locked.iter().copied().collect();
-        let jobs = self.fresh.found.iter().filter(|candidate| locked.contains(&candidate.id));
-        spread::claimed(queue, self.how, self.fresh.segments(), jobs);
+        spread::claimed(queue, self.how, self.fresh.segments(), self.picker.taken(&self.fresh.found));
     }
 
     /// Candidates so far.
@@ -160,8 +185,7 @@ impl Search {
         if !self.may_learn {
             return Ok(None);
         }
-        let locked: IdSet = self.picker.locked.iter().copied().collect();
-        let refused = |id: i64| self.picker.tried.contains(&id) && !locked.contains(&id);
+        let refused = |id: i64| self.picker.refused.contains(&id);
         let (segments, seen) = match evidence {
             None => (self.fresh.segments(), self.fresh.seen(refused)),
             Some(_active) => {

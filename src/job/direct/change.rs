@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::layout::Columns;
 use super::Direct;
 use crate::host::heap::row::{Patch, Row};
 use crate::host::heap::write::{Met, Strength, Wait, Writer};
@@ -14,46 +15,94 @@ fn word(status: Status) -> Arg {
     value::text(status.as_str())
 }
 
-impl Direct<'_> {
-    /// Claims those of the candidates that are still free, in their order, at most `limit`; never waits. `lease` gives the
-    /// fencing token: it is asked for when there is a job to be claimed.
-    pub fn claim<E>(
-        &self,
-        candidates: &[Candidate],
-        limit: usize,
-        now: i64,
-        mut lease: impl FnMut() -> Result<i64, E>,
-    ) -> Result<Vec<Claimed>, E> {
-        let mut writer = Writer::begin(&self.heap);
-        let mut row = Row::of(&self.heap);
-        let (status, updated_at) = (word(Status::InProgress), self.columns.updated_at(now));
-        let mut claimed: Vec<Claimed> = Vec::with_capacity(candidates.len());
-        for candidate in candidates.iter().filter(|candidate| candidate.tid.is_some()) {
-            if claimed.len() >= limit {
-                break;
-            }
-            let found = candidate.tid.and_then(|tid| writer.version(tid, &mut row));
-            let Some(mut version) = found.filter(|version| self.is_claimable(version.row(), candidate, now)) else {
-                continue;
-            };
-            let Some(wait) = writer.secure(&mut version) else {
-                continue;
-            };
-            let attempt = version.row().int(self.columns.attempt).unwrap_or_default().min(i32::MAX - 1) + 1;
-            let patch = Patch::default()
-                .with(self.columns.status, status)
-                .with(self.columns.lease, value::bigint(lease()?))
-                .with(self.columns.updated_at, updated_at)
-                .with(self.columns.available_at, None)
-                .with(self.columns.attempt, value::int(attempt));
-            if let Some(written) = writer.replace(version, &patch, wait) {
-                written.read(&self.heap, &mut row);
-                claimed.push(self.claimed(&row));
-            }
-        }
-        Ok(claimed)
+/// What a claim writes.
+#[derive(Clone, Copy)]
+struct Mark {
+    now: i64,
+    status: Arg,
+    updated_at: Arg,
+}
+
+impl Mark {
+    /// What becomes of a row, and which attempt it is then.
+    fn patch(&self, columns: &Columns, row: &Row, lease: i64) -> (Patch, i32) {
+        let attempt = row.int(columns.attempt).unwrap_or_default().min(i32::MAX - 1) + 1;
+        let patch = Patch::default()
+            .with(columns.status, self.status)
+            .with(columns.lease, value::bigint(lease))
+            .with(columns.updated_at, self.updated_at)
+            .with(columns.available_at, None)
+            .with(columns.attempt, value::int(attempt));
+        (patch, attempt)
+    }
+}
+
+/// Claims jobs one after the other, as one command; never waits.
+pub struct Claimer<'d, 'l> {
+    direct: &'d Direct<'l>,
+    writer: Writer<'d>,
+    row: Row,
+    mark: Mark,
+    /// Whether the next one is to be looked at before a fencing token is drawn and a new version is made of it: before
+    /// the first is claimed, and after one that was not to be had.
+    is_wary: bool,
+}
+
+impl<'d, 'l> Claimer<'d, 'l> {
+    /// Begins.
+    pub fn begin(direct: &'d Direct<'l>, now: i64) -> Self {
+        let mark = Mark { now, status: word(Status::InProgress), updated_at: direct.columns.updated_at(now) };
+        let (writer, row) = (Writer::begin(&direct.heap), Row::of(&direct.heap));
+        Self { direct, writer, row, mark, is_wary: true }
     }
 
+    /// Claims the candidate that a scan stands on, if it is free. `lease` gives the fencing token; `emit` gets the job,
+    /// whose values stay as long as that call lasts.
+    pub fn here<E>(
+        &mut self,
+        (candidate, row): (&Candidate, &Row),
+        lease: impl FnOnce() -> Result<i64, E>,
+        emit: impl FnOnce(&Claimed),
+    ) -> Result<bool, E> {
+        if self.is_wary {
+            return self.at_its_place(candidate, lease, emit);
+        }
+        let (patch, attempt) = self.mark.patch(self.direct.columns, row, lease()?);
+        let is_claimed = self.writer.update_at_once(row, &patch) == Met::Done;
+        self.is_wary = !is_claimed;
+        if is_claimed {
+            emit(&self.direct.claimed(row, attempt));
+        }
+        Ok(is_claimed)
+    }
+
+    /// The same where a candidate was found before. A token is drawn only for a job that is free.
+    pub fn at_its_place<E>(
+        &mut self,
+        candidate: &Candidate,
+        lease: impl FnOnce() -> Result<i64, E>,
+        emit: impl FnOnce(&Claimed),
+    ) -> Result<bool, E> {
+        let Self { direct, writer, row, mark, is_wary } = self;
+        *is_wary = true;
+        let found = candidate.tid.and_then(|tid| writer.version(tid, row));
+        let Some(mut version) = found.filter(|found| direct.is_claimable(found.row(), candidate, mark.now)) else {
+            return Ok(false);
+        };
+        let Some(wait) = writer.secure(&mut version) else {
+            return Ok(false);
+        };
+        let (patch, attempt) = mark.patch(direct.columns, version.row(), lease()?);
+        if writer.update(version.row(), &patch, wait) != Met::Done {
+            return Ok(false);
+        }
+        *is_wary = false;
+        emit(&direct.claimed(version.row(), attempt));
+        Ok(true)
+    }
+}
+
+impl Direct<'_> {
     /// Whether what lies where a candidate was found still is that candidate, and pending.
     fn is_claimable(&self, row: &Row, candidate: &Candidate, now: i64) -> bool {
         let available_at = row.bigint(self.columns.available_at);
@@ -65,13 +114,13 @@ impl Direct<'_> {
             }
     }
 
-    fn claimed(&self, row: &Row) -> Claimed {
+    fn claimed(&self, row: &Row, attempt: i32) -> Claimed {
         let columns = self.columns;
         Claimed {
             id: self.by_id().id_of(row),
             data: row.datum(columns.data),
             metadata: row.datum(columns.metadata),
-            attempt: row.datum(columns.attempt),
+            attempt: value::int(attempt),
             inserted_at: columns.inserted_at_of(row).and_then(value::timestamp),
             failure_reason: row.datum(columns.failure_reason),
         }
@@ -88,7 +137,7 @@ impl Direct<'_> {
             if !self.is_held(row, lease) {
                 return Met::Done;
             }
-            let met = writer.update(row, &patch);
+            let met = writer.update(row, &patch, Wait::Yes);
             if met == Met::Done {
                 done.push((id, self.columns.inserted_at_of(row)));
             }
@@ -117,7 +166,7 @@ impl Direct<'_> {
             if change.reason.is_some() {
                 patch = patch.with(self.columns.failure_reason, change.reason);
             }
-            let met = writer.update(row, &patch);
+            let met = writer.update(row, &patch, Wait::Yes);
             if met == Met::Done {
                 done.push(id);
             }

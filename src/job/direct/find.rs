@@ -20,9 +20,14 @@ fn xid(value: u64) -> Datum {
 }
 
 impl Direct<'_> {
-    /// Fresh pending jobs in stretches of the index, each with its place, in order, at most `limit`.
-    pub fn scan(&self, stretches: &[(usize, Segment)], limit: usize) -> Vec<Candidate> {
-        let mut found = Vec::with_capacity(limit.min(1_024));
+    /// Fresh pending jobs in stretches of the index, each with its place, in order, until `visit` has enough; whether it
+    /// had. It gets each of them with its row.
+    pub fn scan<E>(
+        &self,
+        stretches: &[(usize, Segment)],
+        mut visit: impl FnMut(&Candidate, &Row) -> Result<bool, E>,
+    ) -> Result<(Vec<Candidate>, bool), E> {
+        let mut found = Vec::new();
         let (mut across, mut within): (Option<Scan>, Option<Scan>) = (None, None);
         for (place, segment) in stretches {
             let Segment { from, to, priority, .. } = *segment;
@@ -43,14 +48,15 @@ impl Direct<'_> {
             let Some(scan) = scan else { continue };
             while let Some(row) = scan.next() {
                 if row.datum(self.columns.available_at).is_none() && self.status(row) == Some(Status::Pending) {
-                    found.push(self.fresh(*place, row));
-                    if found.len() >= limit {
-                        return found;
+                    let candidate = self.fresh(*place, row);
+                    found.push(candidate);
+                    if visit(&candidate, row)? {
+                        return Ok((found, true));
                     }
                 }
             }
         }
-        found
+        Ok((found, false))
     }
 
     fn fresh(&self, place: usize, row: &Row) -> Candidate {

@@ -85,7 +85,7 @@ fn below(queue: &Queue, floor: &Floor) -> Result<Vec<i64>> {
         let to = floor.starts[priority];
         while from < to {
             let segment = Segment { priority, from, to, reason: Reason::Fresh };
-            let found = connected(|spi| queue.jobs.scan(spi, &[segment], AT_ONCE, Mode::Write))?;
+            let (found, _) = connected(|spi| queue.jobs.scan(spi, &[segment], AT_ONCE, Mode::Write))?;
             let keys: Vec<Key> = found.iter().filter_map(fresh_key).collect();
             lost.extend(keys.iter().filter(|key| !floor.covers(priority, **key)).map(|key| key.id));
             from = match keys.last() {
@@ -109,7 +109,7 @@ fn beyond(queue: &Queue) -> Result<Vec<i64>> {
     let to = Key::before(i64::MAX as u64);
     let segments: Vec<Segment> =
         (0..PRIORITIES).map(|priority| Segment { priority, from, to, reason: Reason::Fresh }).collect();
-    let found = connected(|spi| queue.jobs.scan(spi, &segments, AT_ONCE, Mode::Write))?;
+    let (found, _) = connected(|spi| queue.jobs.scan(spi, &segments, AT_ONCE, Mode::Write))?;
     // Some of them have come since the scan was begun.
     let next_xid = xact::next_xid();
     Ok(found.iter().filter_map(fresh_key).filter(|key| key.xid >= next_xid).map(|key| key.id).collect())
