@@ -211,24 +211,6 @@ pub fn owner(table: pg_sys::Oid) -> Option<pg_sys::Oid> {
     }
 }
 
-/// Whether a trigger or foreign key of a table does its work at commit: that cannot be started in a restricted
-/// operation.
-pub fn has_deferred_triggers(table: pg_sys::Oid) -> bool {
-    // SAFETY: the caller holds a lock on the table, so it opens without waiting and its definition stays while it is
-    // read; the array has `numtriggers` elements.
-    unsafe {
-        let relation = pg_sys::try_relation_open(table, pg_sys::NoLock as i32);
-        if relation.is_null() {
-            return false;
-        }
-        let triggers = (*relation).trigdesc;
-        let count = if triggers.is_null() { 0 } else { (*triggers).numtriggers as usize };
-        let found = (0..count).any(|at| (*(*triggers).triggers.add(at)).tginitdeferred);
-        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
-        found
-    }
-}
-
 /// Whether a table's owner has USAGE on its schema: without it no statement of his can name the table.
 pub fn owner_may_enter(table: pg_sys::Oid) -> bool {
     owner_may(table, pg_sys::ACL_USAGE)

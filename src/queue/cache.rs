@@ -305,7 +305,7 @@ fn load_queue(table: pg_sys::Oid) -> Result<Option<Rc<Queue>>> {
         return Ok(None);
     };
     let jobs = JobTable::new(table, &name, path::of(&facts).ok())?;
-    let has_deferred_triggers = relation::has_deferred_triggers(table);
+    let has_deferred_triggers = facts.triggers.iter().any(|trigger| trigger.is_deferred);
     let slot = Rc::new(Slot::taken(registry::table()?, row.number));
     make_known(&row);
     let queue = Rc::new(Queue { row, name, owner, has_deferred_triggers, jobs, slot });
