@@ -374,13 +374,13 @@ def produce(db, name, worker, stop):
 
 def test_three_pipelines_share_a_gpu(make_server):
     db = a_database(make_server)
-    stop = time.monotonic() + sized(10, 30)
     names = []
     for name, producers, batch, timeout_ms, hints in PIPELINES:
         make(db, name, json.dumps(hints), timeout_ms=timeout_ms, batch_size=batch)
         with db.connect() as c:
             load(c, name, 50_000)
         names += [(name, f"{name} {number}") for number in range(producers)]
+    stop = time.monotonic() + sized(10, 30)
     answers = processes(len(names), lambda number: produce(db, *names[number], stop), seconds=sized(100, 300))
     by_name = {}
     for (name, _), done in zip(names, answers):
