@@ -40,7 +40,7 @@ QUEUES = [Small(), Pending(), Completed()]
 
 
 def fill():
-    """Answers where the cluster lies, the server's programs, and the database."""
+    """Answers where the cluster lies, and the database."""
     with connect() as c:
         c.execute("CREATE EXTENSION IF NOT EXISTS qflow")
         for queue in QUEUES:

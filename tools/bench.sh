@@ -19,9 +19,6 @@ if [ "$1" = compare ] || [ "$1" = instructions ]; then
   # No checkpoint and no autovacuum by itself: whoever it hit would pay for all. bench/server.py makes both where they are due.
   set=(--set "shared_buffers = '1GB'" --set "max_wal_size = '8GB'" --set "checkpoint_timeout = '1h'" --set "autovacuum = off")
 fi
-if [ "$1" = instructions ] && ! command -v valgrind >/dev/null; then
-  die "valgrind is missing: install it (Debian: apt install valgrind)"
-fi
 if [ "$1" = compare ]; then
   # What the peers are made of, pinned; the report names the ones that are missing.
   export QFLOW_BENCH_PEERS=$CACHE/bench-peers

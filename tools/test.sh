@@ -15,7 +15,8 @@
 #              every_version: one of each kind, and what differs between versions
 #   client     the tests of client/ with cargo test; on all but the newest version only those in CLIENT_EVERY_VERSION, on the
 #              newest the contract tests through a pooler too
-# Golden and isolation run beside each other, on servers of their own. Each of their tests gets a fresh database, and tests/verify_all.sql runs in it afterwards.
+# Golden and isolation run beside each other, on servers of their own. Each of their tests gets a fresh database, and
+# tests/verify_all.sql runs in it afterwards.
 # Logs and differences: target/log/pgNN. The last line is always "N passed, N failed".
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
