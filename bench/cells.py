@@ -29,10 +29,11 @@ class Scale:
     wide: bool  # all peers and ceilings in all wide cells; else in the base cell only
 
     def jobs(self, cell, queue):
-        """Of a round. Queues without batches get fewer: they take one call, or two, for each."""
+        """Of a round; more for several consumers, so that each has some to do. Queues without batches get fewer: they take
+        one call, or two, for each."""
         if cell.batch == 1 or not queue.batches:
             return self.steps * 8
-        return self.steps * cell.batch * (1 if cell.batch >= 100 else 3)
+        return self.steps * cell.batch * (1 if cell.batch >= 100 else 3) * max(1, cell.consumers // 2)
 
 
 FULL = Scale(rounds=5, many=1_000_000, steps=100, trend=100_000, wide=True)

@@ -1,7 +1,8 @@
 """Bars and lines as SVG: what a report needs, and no more. A plotting library would be many times the rest of this folder."""
 from html import escape
 
-COLOURS = ["#1b6ca8", "#d9822b", "#b03a2e", "#3d8b57", "#7d5ba6", "#6b7280", "#a3a3a3", "#c2b280", "#444444", "#88a0b8"]
+COLOURS = ["#1b6ca8", "#d9822b", "#b03a2e", "#3d8b57", "#7d5ba6", "#6b7280", "#a3a3a3", "#c2b280", "#444444", "#88a0b8",
+           "#0f766e", "#be185d", "#7c2d12"]
 STYLE = "font-family:sans-serif;font-size:12px"
 
 

@@ -46,9 +46,11 @@ pub mod pg_test {
     /// Runs once before the tests.
     pub fn setup(_options: Vec<&str>) {}
 
-    /// Settings of the test server.
+    /// Settings of the test server; `QFLOW_TEST_CONF` is one more.
     #[must_use]
     pub fn postgresql_conf_options() -> Vec<&'static str> {
-        vec!["max_prepared_transactions = 10"]
+        let mut lines = vec!["max_prepared_transactions = 10"];
+        lines.extend(std::env::var("QFLOW_TEST_CONF").ok().map(|line| &*line.leak()));
+        lines
     }
 }

@@ -45,7 +45,7 @@ if [ "$1" = compare ]; then
       dir=$(mktemp -d "$QFLOW_BENCH_PEERS/pgq.XXXXXX")
       trap 'rm -rf "$dir"' EXIT
       cd "$dir"
-      apt-get download -q "postgresql-15-pgq3=$PGQ" && printf '%s  %s\n' "$(var "PGQ_$ARCH")" "$(ls ./*.deb)" | sha256sum -c &&
+      apt-get download -q "postgresql-15-pgq3=$(var "PGQ_${ARCH}_VERSION")" && printf '%s  %s\n' "$(var "PGQ_$ARCH")" "$(ls ./*.deb)" | sha256sum -c &&
         dpkg -x ./*.deb . && cp usr/lib/postgresql/15/lib/pgq*.so "$(pg_home 15)/lib" &&
         cp usr/share/postgresql/15/extension/pgq--* "$(pg_home 15)/share/extension" &&
         cp usr/share/postgresql/15/extension/pgq.control "$pgq"

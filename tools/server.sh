@@ -39,8 +39,11 @@ drop_server() {
 # The settings of a server whose data nobody will miss.
 FAST=("fsync = off" "synchronous_commit = off" "full_page_writes = off" "autovacuum_naptime = 5s")
 
-# Lines that qflow's tests need of a server: tests/postgresql.conf, without its comments.
-test_conf() { sed -e 's/[[:space:]]*#.*//' -e '/^[[:space:]]*$/d' "$ROOT/tests/postgresql.conf" 2>/dev/null || true; }
+# Lines that qflow's tests need of a server: tests/postgresql.conf, without its comments, and QFLOW_TEST_CONF.
+test_conf() {
+  sed -e 's/[[:space:]]*#.*//' -e '/^[[:space:]]*$/d' "$ROOT/tests/postgresql.conf" 2>/dev/null || true
+  printf '%s\n' "${QFLOW_TEST_CONF:-}"
+}
 
 [ "${BASH_SOURCE[0]}" = "$0" ] || return 0
 

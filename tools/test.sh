@@ -10,7 +10,7 @@
 #   preloaded  golden and isolation once more with qflow in shared_preload_libraries: floors in shared memory, no worker,
 #              which would take part; on the newest version
 #   executor   golden and isolation once more with qflow.direct_access off, so that jobs are reached by SQL; on the newest
-#              version
+#              version. In a soak rust, process and client too, those at the size of make test
 #   process    tests/process with pytest, three at a time but in a soak; on all but the newest version only tests marked
 #              every_version: one of each kind, and what differs between versions
 #   client     the tests of client/ with cargo test; on all but the newest version only those in CLIENT_EVERY_VERSION, on the
@@ -26,7 +26,7 @@ SUITES=${SUITE:-rust golden isolation docs preloaded executor process client}
 # One of each kind: calls, transactions, consumer, pipeline, failures, a server that is killed.
 CLIENT_EVERY_VERSION=(jobs_end_in_each_way commit_together wait_ends never_more_jobs batches_by_size errors_panics server_was_killed)
 PATTERN=${TEST:-}
-RESULTS=$(mktemp /tmp/qflow.XXXXXX) DIR=
+RESULTS=$(mktemp /tmp/qflow.XXXXXX) DIR= SUFFIX=
 cleanup() {
   local lane server pid
   [ -n "$DIR" ] || return 0
@@ -54,21 +54,21 @@ not_run() {
 # ---- the suites; each records its own result and returns 0
 
 run_rust() {
-  local log=$LOGS/rust.log start=$SECONDS flags=(--pgdata "$DIR/rust") passed failed status=0
+  local suite=rust$SUFFIX log=$LOGS/rust$SUFFIX.log start=$SECONDS flags=(--pgdata "$DIR/rust") passed failed status=0
   mkdir -p "$DIR/rust"
   if is_root; then
     chown "$RUNAS" "$DIR/rust"
     flags+=(--runas "$RUNAS")
   fi
-  say "PostgreSQL $MAJOR rust: building and running"
+  say "PostgreSQL $MAJOR $suite: building and running"
   LOG_TAIL=100 cargo_step "$log" cargo pgrx test "pg$MAJOR" ${PATTERN:+"$PATTERN"} "${flags[@]}" || status=$?
   read -r passed failed < <(sed -nE 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed;.*/\1 \2/p' "$log" | awk '{p += $1; f += $2} END {print p + 0, f + 0}')
   if [ $status != 0 ] && [ "$failed" = 0 ]; then
-    record rust "$passed" 1 $((SECONDS - start)) "did not run through, see target/log/pg$MAJOR/rust.log"
+    record "$suite" "$passed" 1 $((SECONDS - start)) "did not run through, see target/log/pg$MAJOR/$suite.log"
   elif [ $((passed + failed)) = 0 ]; then
-    not_run rust "no tests"
+    not_run "$suite" "no tests"
   else
-    record rust "$passed" "$failed" $((SECONDS - start))
+    record "$suite" "$passed" "$failed" $((SECONDS - start))
   fi
 }
 
@@ -144,17 +144,17 @@ other_versions() {
 # run_process: most tests wait most of their time, so some run beside each other. A soak tells the figures of tests that passed
 # too, undisturbed.
 run_process() {
-  local log=$LOGS/process.log start=$SECONDS passed failed skipped status=0 select=() OTHERS= LOCKS=() fd
+  local suite=process$SUFFIX log=$LOGS/process$SUFFIX.log start=$SECONDS passed failed skipped status=0 select=() OTHERS= LOCKS=() fd
   local beside=(-p xdist -n 3 --dist worksteal)
   if [ "${QFLOW_SOAK:-}" = 1 ]; then beside=(); fi
-  compgen -G "$ROOT/tests/process/test_*.py" >/dev/null || { not_run process "no tests in tests/process"; return; }
+  compgen -G "$ROOT/tests/process/test_*.py" >/dev/null || { not_run "$suite" "no tests in tests/process"; return; }
   if [ "$QFLOW_FULL" = 0 ]; then select=(-m every_version); fi
   other_versions
   if [ "$QFLOW_FULL" = 1 ]; then # the tests of the demo are not among the others
-    say "PostgreSQL $MAJOR process: building the demo's consumer"
-    demo_consumer "$LOGS/demo-consumer.log" debug --all-features || { record process 0 1 0 "the demo's consumer was not built"; return; }
+    say "PostgreSQL $MAJOR $suite: building the demo's consumer"
+    demo_consumer "$LOGS/demo-consumer.log" debug --all-features || { record "$suite" 0 1 0 "the demo's consumer was not built"; return; }
   fi
-  say "PostgreSQL $MAJOR process: running"
+  say "PostgreSQL $MAJOR $suite: running"
   (cd "$ROOT" && QFLOW_PG_OTHERS=$OTHERS PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$PYTHON_DIR LOG_TAIL=150 with_progress "$log" python3 -m pytest tests/process -v "-rfEs$([ "${QFLOW_SOAK:-}" = 1 ] && echo P)" --tb=short \
     -p no:cacheprovider --strict-markers -o "markers=every_version: runs on every PostgreSQL version, not only the newest" \
     "${beside[@]}" "${select[@]}" ${PATTERN:+-k "$PATTERN"}) || status=$?
@@ -162,15 +162,15 @@ run_process() {
   count() { sed -nE "s/^=.*[ =]([0-9]+) ($1)( |,).*/\1/p" "$log" | tail -n 1 | grep . || echo 0; }
   passed=$(count passed) skipped=$(count skipped) failed=$(($(count failed) + $(count 'errors?')))
   if [ $status = 5 ]; then
-    not_run process "no test selected"
+    not_run "$suite" "no test selected"
   elif [ $status != 0 ] && [ $failed = 0 ]; then
-    record process "$passed" 1 $((SECONDS - start)) "pytest ended with status $status"
+    record "$suite" "$passed" 1 $((SECONDS - start)) "pytest ended with status $status"
   else
-    record process "$passed" "$failed" $((SECONDS - start))
+    record "$suite" "$passed" "$failed" $((SECONDS - start))
   fi
   # what could not run, each reason once
   while IFS= read -r reason; do
-    not_run process "$reason"
+    not_run "$suite" "$reason"
   done < <(sed -nE 's/^SKIPPED \[([0-9]+)\] [^ ]+ (not run: )?(.*)$/\1 \3/p' "$log" |
     awk '{ n = $1; sub(/^[0-9]+ /, ""); tests[$0] += n } END { for (why in tests) print tests[why] " tests: " why }' | sort)
 }
@@ -180,9 +180,9 @@ run_process() {
 run_client() {
   local select=(--)
   if [ -n "$PATTERN" ]; then select=("$PATTERN" --); elif [ "$QFLOW_FULL" = 0 ]; then select=(--tests -- "${CLIENT_EVERY_VERSION[@]}"); fi
-  client_tests client "${select[@]}"
+  client_tests "client$SUFFIX" "${select[@]}"
   if [ -z "$PATTERN" ] && [ "$QFLOW_FULL" = 1 ]; then
-    QFLOW_CLIENT_POOLER=1 client_tests client-pooled --test consumer --test pipeline --test failures --
+    QFLOW_CLIENT_POOLER=1 client_tests "client-pooled$SUFFIX" --test consumer --test pipeline --test failures --
   fi
 }
 
@@ -232,7 +232,7 @@ run_version() {
   mkdir -p "$LOGS"
   DIR=$(mktemp -d /tmp/qflow.XXXXXX)
   chmod 755 "$DIR"
-  local pgxs start=$SECONDS
+  local pgxs
   pgxs=$(dirname "$("$PG_CONFIG_PATH" --pgxs)")/..
   LIBRARIES=$("$PG_CONFIG_PATH" --libdir) # the pinned pg_regress does not find its libpq by itself
   export PATH=$BINDIR:$ORIGINAL_PATH
@@ -243,15 +243,16 @@ run_version() {
   say "== PostgreSQL $("$PG_CONFIG_PATH" --version | sed 's/PostgreSQL //') =="
   if wanted rust; then run_rust; fi
   if wanted golden || wanted isolation || wanted docs || wanted preloaded || wanted executor || wanted process || wanted client; then
-    say "PostgreSQL $MAJOR: installing the build without tests"
-    if ! LOG=$LOGS/install.log "$ROOT/tools/install.sh" debug "$MAJOR"; then
-      record install 0 1 $((SECONDS - start)) "the other suites did not run, see target/log/pg$MAJOR/install.log"
-    else
-      run_on_server
-    fi
+    if install_for_tests; then run_on_server; fi
   fi
   cleanup
   exec 9>&-
+}
+install_for_tests() {
+  local start=$SECONDS
+  say "PostgreSQL $MAJOR: installing the build without tests"
+  LOG=$LOGS/install.log "$ROOT/tools/install.sh" debug "$MAJOR" ||
+    { record install 0 1 $((SECONDS - start)) "the other suites did not run, see target/log/pg$MAJOR/install.log"; return 1; }
 }
 # with_server NAME LINE… -- COMMAND…: runs the command on a server with these settings besides the usual ones.
 with_server() {
@@ -276,14 +277,29 @@ with_server() {
   drop_server "$DIR/server-$name"
   unset PGHOST PGPORT PGUSER PGDATABASE
 }
+# run_executor: by SQL, what else reaches jobs directly. Call it in a subshell: all that follows is by SQL.
+run_executor() {
+  export QFLOW_TEST_CONF="qflow.direct_access = off"
+  SUFFIX=-executor
+  run_sql_files "$SUFFIX"
+  [ "${QFLOW_SOAK:-}" = 1 ] || return 0
+  export QFLOW_SOAK=0
+  run_rust
+  install_for_tests || return 0
+  run_process
+  run_client_on_server
+}
+run_client_on_server() {
+  with_server "client$SUFFIX" "shared_preload_libraries = 'qflow'" "max_worker_processes = 100" "max_connections = 300" "qflow.max_databases = 200" -- run_client
+}
 run_on_server() {
   local preload=("shared_preload_libraries = 'qflow'" "qflow.worker = off" "qflow.exact_counts = on" "qflow.max_queues = 1000" "qflow.max_databases = 200")
   run_sql_files ''
   if wanted docs && [ -z "$PATTERN" ]; then with_server docs -- run_docs; fi
   if wanted preloaded && [ "$QFLOW_FULL" = 1 ]; then run_sql_files -preloaded "${preload[@]}"; fi
-  if wanted executor && [ "$QFLOW_FULL" = 1 ]; then run_sql_files -executor "qflow.direct_access = off"; fi
   if wanted process; then run_process; fi
-  if wanted client; then with_server client "shared_preload_libraries = 'qflow'" "max_worker_processes = 100" "max_connections = 300" "qflow.max_databases = 200" -- run_client; fi
+  if wanted client; then run_client_on_server; fi
+  if wanted executor && [ "$QFLOW_FULL" = 1 ]; then (run_executor); fi
 }
 
 # ---- which versions

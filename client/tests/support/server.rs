@@ -29,8 +29,9 @@ impl Server {
             &["-D", &server.path("data"), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
         );
         let conf = format!(
-            "listen_addresses = ''\nunix_socket_directories = '{}'\nshared_preload_libraries = 'qflow'\nfsync = off\nlog_min_messages = warning\n",
-            server.path("")
+            "listen_addresses = ''\nunix_socket_directories = '{}'\nshared_preload_libraries = 'qflow'\nfsync = off\nlog_min_messages = warning\n{}\n",
+            server.path(""),
+            std::env::var("QFLOW_TEST_CONF").unwrap_or_default()
         );
         server.as_server_user(
             "sh",
