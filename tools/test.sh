@@ -277,8 +277,10 @@ with_server() {
   drop_server "$DIR/server-$name"
   unset PGHOST PGPORT PGUSER PGDATABASE
 }
-# run_executor: by SQL, what else reaches jobs directly. Call it in a subshell: all that follows is by SQL.
+# run_executor: by SQL, what else reaches jobs directly. Call it in a subshell, since all that follows is by SQL, and in the
+# background: a shell that waits can be interrupted.
 run_executor() {
+  trap 'kill $(jobs -p) 2>/dev/null || true; exit 130' INT TERM HUP
   export QFLOW_TEST_CONF="qflow.direct_access = off"
   SUFFIX=-executor
   run_sql_files "$SUFFIX"
@@ -299,7 +301,10 @@ run_on_server() {
   if wanted preloaded && [ "$QFLOW_FULL" = 1 ]; then run_sql_files -preloaded "${preload[@]}"; fi
   if wanted process; then run_process; fi
   if wanted client; then run_client_on_server; fi
-  if wanted executor && [ "$QFLOW_FULL" = 1 ]; then (run_executor); fi
+  if wanted executor && [ "$QFLOW_FULL" = 1 ]; then
+    (run_executor) &
+    wait $! || record executor 0 1 0 "did not run through"
+  fi
 }
 
 # ---- which versions

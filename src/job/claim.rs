@@ -8,7 +8,6 @@ mod spread;
 mod taking;
 
 use self::search::Search;
-use self::spread::Start;
 use self::taking::Taking;
 use super::floor::Floor;
 use super::lease::{self, Lease, NewLease};
@@ -67,8 +66,7 @@ pub fn claim(demand: &Demand, mut emit: impl FnMut(&Ticket, &Claimed)) -> Result
     connected(|spi| {
         let direct = queue.jobs.direct();
         let mut taking = Taking::begin(demand, direct.as_ref(), now, &mut emit);
-        let start = Start::of(queue, &floor, (demand.jobs, now, demand.is_clean));
-        let mut search = look(spi, demand, (floor, &start), now, &mut taking)?;
+        let mut search = look(spi, demand, floor, now, &mut taking)?;
         let taken = search.take_candidates(spi, queue, &mut taking)?;
         let lease = match taking.finish(spi, taken)? {
             Some((ticket, jobs)) => {
@@ -77,7 +75,7 @@ pub fn claim(demand: &Demand, mut emit: impl FnMut(&Ticket, &Claimed)) -> Result
                 let workflow = &demand.workflow.name;
                 lease::add(&NewLease { workflow, lease: &lease, leased_at: now, bound, worker, resources })?;
                 make_known(demand, &lease);
-                search.note_claimed(queue, &start);
+                search.note_claimed(queue);
                 Some(lease)
             }
             None => None,
@@ -107,9 +105,9 @@ fn lease_of(demand: &Demand, ticket: Ticket, job_ids: Vec<i64>, now: i64) -> Lea
 }
 
 /// Looks where nobody else is at work, if there is enough; else from the floor on.
-fn look(spi: &Spi, demand: &Demand, (floor, start): (Floor, &Start), now: i64, taking: &mut Taking) -> Result<Search> {
+fn look(spi: &Spi, demand: &Demand, floor: Floor, now: i64, taking: &mut Taking) -> Result<Search> {
     let (queue, wanted, is_clean) = (&demand.workflow.queue, demand.jobs, demand.is_clean);
-    let ahead = if is_clean { Search::ahead(spi, queue, (&floor, start), (wanted, now), taking)? } else { None };
+    let ahead = if is_clean { Search::ahead(spi, queue, &floor, wanted, now)? } else { None };
     let Some(mut ahead) = ahead else {
         return Search::begin(spi, queue, floor, (wanted, now, is_clean), Some(taking));
     };

@@ -104,8 +104,6 @@ pub struct Marks {
     pub last_activity: AtomicI64,
     /// When a fetch last looked from the floor on, microseconds.
     pub looked_at: AtomicI64,
-    /// Whether the last fetch that looked from where the newest claim had ended found enough there.
-    pub is_plenty_ahead: AtomicBool,
     /// When one last looked for due jobs from the beginning, microseconds, and what that cost, buffers.
     pub looked_for_due_at: AtomicI64,
     pub look_for_due_cost: AtomicI64,
@@ -301,7 +299,6 @@ impl Marks {
         self.claims.store(0, SeqCst);
         in_hand.store(false, Relaxed);
         is_news.store(false, Relaxed);
-        self.is_plenty_ahead.store(false, Relaxed);
     }
 }
 

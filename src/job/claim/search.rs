@@ -2,7 +2,7 @@
 
 use super::picker::{Choice, Picker};
 use super::scan::{fresh_place, Scan};
-use super::spread::{self, DueFrom, Start};
+use super::spread::{self, DueFrom, How};
 use super::taking::Taking;
 use crate::error::Result;
 use crate::guc;
@@ -20,6 +20,7 @@ const MAX_ROUNDS: usize = 64;
 /// A search for claimable jobs.
 pub struct Search {
     now: i64,
+    how: How,
     floor: Floor,
     horizon: Horizon,
     fresh: Scan,
@@ -51,6 +52,7 @@ impl Search {
         let limit = if serves_both { horizon.end } else { xact::next_xid() + 1 };
         let mut search = Self {
             now,
+            how: How::Whole,
             fresh: Scan::new(floor.segments(&horizon, limit)),
             floor,
             horizon,
@@ -92,19 +94,14 @@ impl Search {
     }
 
     /// Looks ahead of the floor, for jobs that no other fetch is about to claim. Nothing where there are too few: then
-    /// the whole look is wanted. Where the look before found enough, jobs are taken as they are found, however many.
-    pub fn ahead(
-        spi: &Spi,
-        queue: &Queue,
-        (floor, start): (&Floor, &Start),
-        (wanted, now): (usize, i64),
-        taking: &mut Taking,
-    ) -> Result<Option<Self>> {
-        let Some(segments) = start.ahead(floor) else {
+    /// the whole look is wanted.
+    pub fn ahead(spi: &Spi, queue: &Queue, floor: &Floor, wanted: usize, now: i64) -> Result<Option<Self>> {
+        let Some(segments) = spread::ahead(queue, floor, now) else {
             return Ok(None);
         };
         let mut search = Self {
             now,
+            how: How::Ahead,
             floor: Floor::default(),
             horizon: Horizon::default(),
             fresh: Scan::new(segments),
@@ -115,20 +112,8 @@ impl Search {
             due_complete: false,
             picker: Picker::new(wanted, guc::max_fetch_bytes()),
         };
-        if start.is_plenty() {
-            let _snapshot = Evidence::take();
-            search.more_due(spi, queue, wanted, Mode::Read)?;
-            if search.due.is_empty() && search.due_complete {
-                search.take_in_turn(spi, queue, taking)?;
-            }
-        }
-        if search.fresh.found.is_empty() {
-            search.look_further(spi, queue, wanted)?;
-        }
-        let is_enough = search.is_full() || search.found() >= wanted;
-        spread::note_ahead(queue, is_enough);
-        spread::learn_stride(queue, search.fresh.segments(), &search.fresh.found);
-        Ok(Some(search).filter(|_| is_enough || taking.is_begun()))
+        search.look_further(spi, queue, wanted)?;
+        Ok(Some(search).filter(|search| search.found() >= wanted))
     }
 
     /// Goes on with what another look of the same fetch has locked.
@@ -142,8 +127,8 @@ impl Search {
     }
 
     /// Notes for other fetches where this one's jobs were.
-    pub fn note_claimed(&self, queue: &Queue, start: &Start) {
-        start.claimed(queue, self.fresh.segments(), self.picker.taken(&self.fresh.found));
+    pub fn note_claimed(&self, queue: &Queue) {
+        spread::claimed(queue, self.how, self.fresh.segments(), self.picker.taken(&self.fresh.found));
     }
 
     /// Candidates so far.

@@ -60,11 +60,6 @@ impl<'a> Taking<'a> {
         Some((direct, InTurn { taking: self, claimer: Claimer::begin(direct, self.now) }))
     }
 
-    /// Whether something was taken, so that a token was drawn.
-    pub fn is_begun(&self) -> bool {
-        self.lease.get().is_some()
-    }
-
     /// The fencing token, drawn when it is first needed.
     fn lease(&self) -> Result<i64> {
         if let Some(drawn) = self.lease.get() {
