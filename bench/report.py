@@ -19,10 +19,10 @@ COLUMNS = [
     ("index B/job", "{index_bytes:.0f}"),
     ("HOT", "{hot_share:.0%}"),
 ]
-# What is drawn as a curve: name, what it goes by, and the cells with their values of it.
+# What is drawn as a curve: name, what it goes by, the field of a cell, and the cells that differ in nothing else.
 FACTORS = [
-    ("by-batch", "batch size", {"batch1": "1", "batch16": "16", "base": "100"}),
-    ("by-consumers", "consumers", {"base": "1", "consumers2": "2", "consumers4": "4", "consumers8": "8"}),
+    ("by-batch", "batch size", "batch", ["batch1", "batch16", "base"]),
+    ("by-consumers", "consumers", "consumers", ["base", "consumers2", "consumers4", "consumers8"]),
 ]
 
 
@@ -48,14 +48,16 @@ def cell_table(lines, base):
     return table([header[at] for at in kept], [[row[at] for at in kept] for row in rows])
 
 
-def factors(lines):
+def factors(cells, lines):
     """(name, what it goes by, its values, [(queue, [CPU])]) of each factor that was measured with two values or more."""
     cpu = {(line["cell"], line["queue"]): line["cpu_us"] for line in lines}
-    for name, by, all_cells in FACTORS:
-        cells = [key for key in all_cells if any(cell == key for cell, _ in cpu)]
-        queues = [queue for queue in dict.fromkeys(queue for _, queue in cpu) if all((key, queue) in cpu for key in cells)]
-        if len(cells) > 1 and queues:
-            yield name, by, [all_cells[key] for key in cells], [(queue, [cpu[key, queue] for key in cells]) for queue in queues]
+    measured = {cell.key: cell for cell in cells}
+    for name, by, field, keys in FACTORS:
+        keys = [key for key in keys if key in measured]
+        queues = [queue for queue in dict.fromkeys(queue for _, queue in cpu) if all((key, queue) in cpu for key in keys)]
+        if len(keys) > 1 and queues:
+            values = [str(getattr(measured[key], field)) for key in keys]
+            yield name, by, values, [(queue, [cpu[key, queue] for key in keys]) for queue in queues]
 
 
 def ratio_table(ratios, before):
@@ -81,7 +83,7 @@ def markdown(setting, cells, lines, trends, depths, ratios, notes, missing):
         found = [line for line in lines if line["cell"] == cell.key]
         yield f"### {cell.label}\n"
         yield from cell_table(found, found[0]["cpu_us"])
-    for name, by, values, found in factors(lines):
+    for name, by, values, found in factors(cells, lines):
         yield f"## By {by}\n\nCPU µs per job.\n\n![by {by}]({name}.svg)\n"
         yield from table([by, *values], [[queue, *(f"{figure:.1f}" for figure in figures)] for queue, figures in found])
     yield "## While a transaction stays open\n\nCPU µs per job of each tenth of the jobs.\n"
@@ -113,7 +115,7 @@ def write(folder, setting, cells, lines, trends, depths, notes, missing):
     for name, figure, title in bars:
         groups = [(cell.label, [(line["queue"], line[figure]) for line in lines if line["cell"] == cell.key]) for cell in cells]
         (folder / f"{name}.svg").write_text(plots.bars(title, groups))
-    for name, by, values, found in factors(lines):
+    for name, by, values, found in factors(cells, lines):
         (folder / f"{name}.svg").write_text(plots.curves(f"CPU µs per job by {by}", f"{by}: " + ", ".join(values), found))
     for key in dict.fromkeys(line["cell"] for line in trends):
         found = [(line["queue"], [line[f"tenth{n}"] for n in range(1, 11)]) for line in trends if line["cell"] == key]

@@ -10,8 +10,9 @@
 
 After each test tests/verify_all.sql runs in every database that a fixture made; a fault fails the test.
 The environment (set by tools/test.sh) says which PostgreSQL: QFLOW_PG_BINDIR, QFLOW_PG_MAJOR, QFLOW_RUNAS;
-QFLOW_FULL=1 on the newest version, QFLOW_SOAK=1 in a soak. QFLOW_TEST_CONF is one more line for all servers. QFLOW_PG_OTHERS names the other versions, for upgrades:
-`14=/its/bin` where qflow of this tree is installed, `14:why not` otherwise, one a line.
+QFLOW_FULL=1 on the newest version, QFLOW_SOAK=1 in a soak. QFLOW_TEST_CONF is one more line for all servers.
+QFLOW_PG_OTHERS names the other versions, for upgrades: `14=/its/bin` where qflow of this tree is installed, `14:why not`
+otherwise, one a line.
 """
 import os
 import pathlib
